@@ -1,0 +1,319 @@
+"""Your own pictures: a folder of creatives, and if you have it a CSV `file,label[,group]`."""
+
+import os
+import unicodedata
+import warnings
+from collections import Counter
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+PICTURES = set(".png .apng .jpg .jpeg .jpe .jfif .webp .gif .tif .tiff .bmp .psd .avif .jp2".split())
+# Files that are creatives but no raster pictures: said, not passed over in silence.
+FOREIGN = set(".heic .heif .svg .pdf .ai .eps .indd .dng .cr2 .cr3 .nef .arw .mp4 .mov".split())
+
+
+class Problem(NamedTuple):
+    """A file that is not in the data set, and one sentence that says why."""
+
+    file: str
+    sentence: str
+
+
+@dataclass
+class FolderDataset:
+    """Pictures of a folder, all fit to one square.
+
+    images: (N, 3, size, size) float32 in [0, 1].   files: N paths below the folder, with forward slashes.
+    labels: (N,) int64, indices into `classes`, or None.   groups: N names, or None. Pictures of one group
+    (one shoot, one campaign) belong on the same side of a split; without a group a file is its own.
+    problems: what was left out and why.   notes: what was changed, one sentence a kind.
+    """
+
+    images: Tensor
+    files: list[str]
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+    groups: list[str] | None = None
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+class Row(NamedTuple):
+    """One line of the labels CSV."""
+
+    line: int
+    file: str
+    label: str
+    group: str
+
+
+def read_picture(file: str | PathLike):
+    """The picture in `file` as a PIL image, upright, 8-bit RGB; see `vaelab.data.pictures.read_picture`."""
+    from .pictures import read_picture
+
+    return read_picture(file)
+
+
+def load(
+    path: str | PathLike,
+    size: int = 64,
+    labels: str | PathLike | None = None,
+    classes: tuple[str, ...] | None = None,
+    fit: str = "crop",
+) -> FolderDataset:
+    """The pictures in `path` and its sub-folders (hidden ones skipped), in the order of their names.
+
+    size: pixels a side.   fit: "crop" takes the centre square, "pad" shows everything on white.
+    labels: a CSV with the columns file,label or file,label,group (comma, semicolon or tab; UTF-8); then
+    only labelled pictures are loaded.   classes: the labels allowed, in the order wanted (default: all found).
+    A file that cannot be used is listed in `problems`; changes are told once a kind, as a warning.
+    Only one full-size picture is in memory at a time.
+    Raises: FileNotFoundError, NotADirectoryError; ValueError where nothing useful is left.
+    """
+    _check_options(size, fit)
+    folder = Path(path)
+    found, problems = _list_pictures(folder)
+    rows, notes = None, []
+    if labels is not None:
+        rows = _match(read_labels(labels), found, Path(labels).name, classes, problems)
+        notes += _unlabelled(found, rows, Path(labels).name)
+        found = [name for name in found if name in rows]
+    images, files, changes = _read_all(folder, found, size, fit, problems)
+    if not files:
+        raise ValueError(_nothing_usable(folder, problems))
+    data = FolderDataset(images, files, problems=problems, notes=notes + changes)
+    if rows is not None:
+        _attach_labels(data, [rows[name] for name in files], classes, Path(labels).name)
+    for sentence in data.notes + _summary(problems):
+        warnings.warn(sentence, stacklevel=2)
+    return data
+
+
+def _check_options(size: int, fit: str) -> None:
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"size is {size!r}: give a whole number of pixels, such as 64.")
+    if fit not in ("crop", "pad"):
+        raise ValueError(f"fit is {fit!r}: give 'crop' or 'pad'.")
+
+
+# --- the files ---------------------------------------------------------------------------------------------
+
+
+def _list_pictures(folder: Path) -> tuple[list[str], list[Problem]]:
+    if not folder.exists():
+        raise FileNotFoundError(f"The folder {folder} does not exist: check the path.")
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is a file: give the folder that holds the pictures.")
+    names, problems = [], []
+    for name in sorted(_walk(folder)):
+        suffix = PurePosixPath(name).suffix.lower()
+        if suffix in PICTURES:
+            names.append(name)
+        elif suffix in FOREIGN:
+            problems.append(Problem(name, f"{name} is {suffix[1:].upper()}: export it as PNG or JPEG."))
+    if not names and not problems:
+        raise ValueError(f"The folder {folder} holds no pictures: put PNG or JPEG files there.")
+    return names, problems
+
+
+def _walk(folder: Path):
+    """Paths of all files below `folder`, relative and with forward slashes; hidden ones left out."""
+    for here, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        for name in files:
+            if not name.startswith("."):
+                yield (Path(here) / name).relative_to(folder).as_posix()
+
+
+def _read_all(folder: Path, names: list[str], size: int, fit: str, problems: list[Problem]):
+    """Every readable picture as (N, 3, size, size), the names of those, and notes on what was changed."""
+    from .pictures import PictureError, read_picture, square
+
+    pixels, files, changed = [], [], {}
+    for name in names:
+        notes = set()
+        try:
+            picture = read_picture(folder / name, draft=2 * size, notes=notes)
+        except PictureError as error:
+            problems.append(Problem(name, f"{name} {error.reason}"))
+            continue
+        if min(picture.size) < size:
+            notes.add(f"were smaller than {size} x {size} and were enlarged")
+        for note in notes:
+            changed.setdefault(note, []).append(name)
+        pixels.append(np.array(square(picture, size, fit)))
+        files.append(name)
+    notes = [_note(names, what) for what, names in sorted(changed.items())]
+    return _to_tensor(pixels), files, notes + _twins(pixels, files)
+
+
+def _to_tensor(pixels: list[np.ndarray]) -> Tensor:
+    if not pixels:
+        return torch.empty(0)
+    return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float().div_(255).contiguous()
+
+
+def _note(names: list[str], what: str) -> str:
+    return f"{_pictures(len(names))} {what} (first: {names[0]})."
+
+
+def _pictures(count: int) -> str:
+    return f"{count} picture" + ("" if count == 1 else "s")
+
+
+def _twins(pixels: list[np.ndarray], files: list[str]) -> list[str]:
+    """A note if pictures are the same to the last pixel: they would leak across a split."""
+    first, twins = {}, []
+    for picture, name in zip(pixels, files, strict=True):
+        original = first.setdefault(picture.tobytes(), name)
+        if original != name:
+            twins.append(f"{name} and {original}")
+    if not twins:
+        return []
+    return [f"{_pictures(len(twins))} repeated another (first: {twins[0]}): give both the same group."]
+
+
+def _summary(problems: list[Problem]) -> list[str]:
+    if not problems:
+        return []
+    return [f"{len(problems)} could not be used, see .problems (first: {problems[0].sentence})"]
+
+
+def _nothing_usable(folder: Path, problems: list[Problem]) -> str:
+    return f"Nothing in the folder {folder} can be used ({len(problems)} problems, first: {problems[0].sentence})"
+
+
+# --- the labels --------------------------------------------------------------------------------------------
+
+
+def read_labels(file: str | PathLike) -> list[Row]:
+    """The lines of a CSV `file,label[,group]`; separator comma, semicolon or tab, UTF-8 with or without BOM.
+
+    Raises: FileNotFoundError; ValueError if it is not UTF-8, lacks a column or holds no line.
+    """
+    import csv
+
+    name = Path(file).name
+    lines = _read_text(Path(file)).splitlines()
+    header = lines[0] if lines else ""
+    reader = csv.DictReader(lines, delimiter=max(",;\t", key=header.count), skipinitialspace=True)
+    columns = [(column or "").strip().lower() for column in reader.fieldnames or []]
+    if not {"file", "label"} <= set(columns):
+        raise ValueError(f"{name} starts with {header[:60]!r}: its first line must be file,label[,group].")
+    reader.fieldnames = columns
+    rows = [_row(reader.line_num, cells) for cells in reader]
+    if not rows:
+        raise ValueError(f"{name} holds no line after its first: add one line per picture.")
+    return rows
+
+
+def _read_text(file: Path) -> str:
+    if not file.is_file():
+        raise FileNotFoundError(f"The labels file {file} does not exist: check the path.")
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file.name} is not UTF-8: save it again as 'CSV UTF-8'.") from error
+    except OSError as error:
+        raise OSError(f"{file.name} cannot be read ({error.strerror}): change its permissions.") from error
+
+
+def _row(line: int, cells: dict) -> Row:
+    """One line; a name with an unquoted comma shifts its cells, and is caught as a file that is missing."""
+    file, label, group = ((cells.get(column) or "").strip() for column in ("file", "label", "group"))
+    return Row(line, file.replace("\\", "/"), label, group)
+
+
+def _match(
+    rows: list[Row], found: list[str], csv_name: str, classes: tuple[str, ...] | None, problems: list[Problem]
+) -> dict[str, Row]:
+    """The rows that can be used, by the name of the file they mean; the others become problems."""
+    find, known = _Finder(found), {name.casefold() for name in classes or ()}
+    matched, contradicted = {}, set()
+    for row in rows:
+        where = f"{csv_name}, line {row.line}"
+        name = find(row.file)
+        previous = matched.get(name)
+        if not row.file:
+            problem = f"{where} names no file: fill it in or delete the line."
+        elif name is None:
+            problem = f"{row.file} ({where}) is not in the folder: check the spelling."
+        elif not row.label:
+            problem = f"{row.file} ({where}) has no label: fill it in."
+        elif known and row.label.casefold() not in known:
+            problem = f"{row.file} ({where}) has the unknown label {row.label!r}: use {' or '.join(classes)}."
+        elif previous and previous.label.casefold() != row.label.casefold():
+            contradicted.add(name)
+            problem = (
+                f"{row.file} ({where}) is labelled {row.label!r}, but {previous.label!r} in line"
+                f" {previous.line}: keep one."
+            )
+        elif previous:
+            problem = f"{row.file} ({where}) is listed twice: the first, line {previous.line}, was kept."
+        else:
+            matched[name] = row
+            continue
+        problems.append(Problem(row.file, problem))
+    return {name: row for name, row in matched.items() if name not in contradicted}
+
+
+class _Finder:
+    """Finds the file a CSV means: by its path, else in any case, else by its bare name, if only one fits."""
+
+    def __init__(self, found: list[str]):
+        self.exact = {_plain(name): name for name in found}
+        self.loose, self.bare = {}, {}
+        for name in found:
+            key = _plain(name).casefold()
+            self.loose.setdefault(key, []).append(name)
+            self.bare.setdefault(key.rsplit("/", 1)[-1], []).append(name)
+
+    def __call__(self, name: str) -> str | None:
+        key = _plain(name)
+        if key in self.exact:
+            return self.exact[key]
+        for table in (self.loose, self.bare):
+            fits = table.get(key.casefold(), [])
+            if len(fits) == 1:
+                return fits[0]
+        return None
+
+
+def _plain(name: str) -> str:
+    """One spelling for names that look alike: composed accents (macOS writes them apart), no leading ./"""
+    return unicodedata.normalize("NFC", name).removeprefix("./")
+
+
+def _unlabelled(found: list[str], rows: dict[str, Row], csv_name: str) -> list[str]:
+    left = [name for name in found if name not in rows]
+    return [_note(left, f"had no usable line in {csv_name} and were left out")] if left else []
+
+
+def _attach_labels(
+    data: FolderDataset, rows: list[Row], classes: tuple[str, ...] | None, csv_name: str
+) -> None:
+    spelling = {}
+    for label in [*(classes or ()), *sorted(row.label for row in rows)]:
+        spelling.setdefault(label.casefold(), label)
+    counts = Counter(row.label.casefold() for row in rows)
+    if len(counts) < 2:
+        raise ValueError(
+            f"{csv_name} gives every usable picture the label {rows[0].label!r}: two different labels are needed."
+        )
+    order = list(spelling)
+    data.classes = tuple(spelling.values())
+    data.labels = torch.tensor([order.index(row.label.casefold()) for row in rows])
+    rare = [spelling[label] for label, count in counts.items() if count == 1]
+    if rare and len(rows) > 2 * len(rare):
+        data.notes.append(f"The label {rare[0]!r} occurs only once in {csv_name}: check its spelling.")
+    if any(row.group for row in rows):
+        data.groups = [row.group or file for row, file in zip(rows, data.files, strict=True)]
