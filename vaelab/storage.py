@@ -1,0 +1,53 @@
+"""Tensors and their JSON description in one safetensors file, replaced in one step. Nothing is ever unpickled."""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+
+
+class StorageError(OSError):
+    """A file could not be written, or is not what was asked for."""
+
+
+def write(path, tensors, record):
+    """Writes `{name: tensor}` and a JSON-able `record` to `path`; an older file stays whole until the last moment."""
+    from safetensors.torch import save_file
+
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # save_file refuses tensors that share memory; a clone of each is the simplest honest copy.
+    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(copies, str(aside), metadata={"vaelab": json.dumps(record, sort_keys=True)})
+        os.replace(aside, path)
+    except Exception as error:
+        aside.unlink(missing_ok=True)
+        raise StorageError(
+            f"{path} could not be written ({error}); check the folder and the free space."
+        ) from error
+    return path
+
+
+def read(path):
+    """Returns `({name: tensor}, record)` of a file made by `write`."""
+    from safetensors import SafetensorError, safe_open
+
+    if not Path(path).is_file():
+        raise StorageError(f"There is no file {path}; check the name.")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            record = json.loads((file.metadata() or {})["vaelab"])
+            names = file.keys()
+            return {name: file.get_tensor(name) for name in names}, record
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise StorageError(
+            f"{path} is not a file that vaelab wrote, or it is damaged ({error!r}); make it again or take a copy."
+        ) from error
+
+
+def to_half(tensors):
+    """The same tensors, floating ones in float16."""
+    return {name: t.half() if torch.is_floating_point(t) else t for name, t in tensors.items()}

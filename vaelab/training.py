@@ -1,0 +1,278 @@
+"""`fit`: the training loop, on accelerate. One file, readable in a minute; resumes bit-exactly from its own state."""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from vaelab import storage
+from vaelab.objectives import BetaObjective, Elbo
+
+
+class TrainingDiverged(ArithmeticError):
+    """The loss or its gradient stopped being a finite number; the model keeps the weights from before that step."""
+
+
+@dataclass
+class History:
+    """What training looked like: one record every `record_every` steps, averaged over them (nats per picture)."""
+
+    records: list = field(default_factory=list)
+
+    def column(self, name):
+        """The values of one quantity ("step", "loss", "reconstruction", "kl", "validation"), where recorded."""
+        return [record[name] for record in self.records if name in record]
+
+    @property
+    def last(self):
+        return self.records[-1]
+
+
+def fit(
+    model,
+    pictures,
+    *,
+    steps=None,
+    epochs=None,
+    batch_size=64,
+    learning_rate=2e-3,
+    objective=None,
+    transform=None,
+    ema=0.0,
+    bf16=False,
+    seed=0,
+    validation=None,
+    record_every=50,
+    checkpoint=None,
+    checkpoint_every=500,
+    progress=True,
+):
+    """Trains `model` in place (AdamW, cosine learning rate) and returns its `History`.
+
+    Args:
+        model: anything whose `forward(x, generator=…)` gives an `Elbo`.
+        pictures: `(N, C, H, W)` float in [0, 1], or uint8 (converted batch by batch).
+        steps, epochs: how long; exactly one of the two.
+        objective: `Elbo, step -> loss`; default `BetaObjective()`, the negative ELBO.
+        transform: `(batch, generator) -> batch`, such as a fresh binarisation for every batch.
+        ema: if above 0, the model ends with the exponential moving average of its weights at this decay.
+        bf16: forward pass in bfloat16 (the distributions compute in float32 all the same).
+        validation: pictures whose ELBO is recorded too, without warm-up or dropout.
+        checkpoint: a file for the state; if it is there already, training goes on from it, bit-exactly on the
+            same machine and thread count.
+
+    Raises:
+        TrainingDiverged: at the first loss or gradient that is not finite; the model is then as before that step.
+    """
+    from accelerate import Accelerator
+
+    if (steps is None) == (epochs is None):
+        raise ValueError("Say how long to train: give either steps or epochs, and not both.")
+    objective = BetaObjective() if objective is None else objective
+    batches = Batches(pictures, batch_size, seed)
+    steps = steps if steps is not None else epochs * batches.per_epoch
+
+    accelerator = Accelerator()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=1e-4)
+    ready, optimizer = accelerator.prepare(model, optimizer)
+    device = accelerator.device
+    noise = torch.Generator(device).manual_seed(seed * 1_000_003 + accelerator.process_index)
+    average = {name: p.detach().clone() for name, p in model.named_parameters()} if ema else {}
+    history, sums, start = History(), Sums(), 0
+
+    plan = {
+        "steps": steps,
+        "batch_size": batches.size,
+        "learning_rate": learning_rate,
+        "seed": seed,
+        "ema": ema,
+    }
+    fingerprint = describe({**plan, "pictures": list(pictures.shape)}, objective)
+    if checkpoint and Path(checkpoint).exists():
+        start = restore(checkpoint, fingerprint, model, optimizer, average, noise, history, sums)
+
+    def store(step):
+        if checkpoint and accelerator.is_main_process:
+            record = {
+                "fingerprint": fingerprint,
+                "step": step,
+                "history": history.records,
+                "sums": vars(sums),
+            }
+            preserve(checkpoint, record, model, optimizer, average, noise)
+
+    model.train()
+    bar = progress_bar(steps, start, progress and accelerator.is_main_process)
+    with contextlib.closing(bar):
+        for step in range(start, steps):
+            share = batches(step)[accelerator.process_index :: accelerator.num_processes]
+            x = as_floats(pictures[share], device)
+            x = transform(x, noise) if transform else x
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                terms = ready(x, generator=noise)
+            loss = objective(terms, step)
+            accelerator.backward(loss)
+            norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+            if not math.isfinite(float(loss.detach() + norm)):
+                store(step)
+                raise TrainingDiverged(
+                    f"The loss at step {step} is {float(loss.detach()):g} with a gradient of norm {float(norm):g}; the "
+                    f"model keeps its weights from before that step. Try a learning rate below {learning_rate:g}."
+                )
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * cosine(step, steps)
+            optimizer.step()
+            optimizer.zero_grad()
+            update_average(average, model, ema, step)
+            sums.add(loss, terms)
+            if (step + 1) % record_every == 0 or step + 1 == steps:
+                history.records.append(sums.record(step + 1, model, validation, batch_size, seed))
+                bar.set_postfix_str(f"loss {history.last['loss']:.1f}", refresh=False)
+            bar.update()
+            if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
+                store(step + 1)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(average.get(name, parameter))
+    model.eval()
+    return history
+
+
+class Batches:
+    """The order of the pictures: a new shuffle every epoch, a pure function of seed and step."""
+
+    def __init__(self, pictures, size, seed):
+        if len(pictures) == 0:
+            raise ValueError("There are no pictures to train on.")
+        self.n, self.size, self.seed = len(pictures), min(size, len(pictures)), seed
+        self.per_epoch = self.n // self.size
+        self.epoch, self.order = None, None
+
+    def __call__(self, step):
+        """Indices of the batch of this step, `(size,)`; the rest of an epoch that fills no batch is left out."""
+        epoch, position = divmod(step, self.per_epoch)
+        if epoch != self.epoch:
+            shuffle = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            self.epoch, self.order = epoch, torch.randperm(self.n, generator=shuffle)
+        return self.order[position * self.size : (position + 1) * self.size]
+
+
+@dataclass
+class Sums:
+    """Running sums of what a record shows."""
+
+    n: int = 0
+    loss: float = 0.0
+    reconstruction: float = 0.0
+    kl: float = 0.0
+
+    def add(self, loss, terms):
+        self.n += 1
+        self.loss += float(loss.detach())
+        self.reconstruction += float(terms.reconstruction.detach().mean())
+        self.kl += float(terms.kl.detach().mean())
+
+    def record(self, step, model, validation, batch_size, seed):
+        """One line of the history; the sums start anew."""
+        record = {"step": step} | {name: value / self.n for name, value in vars(self).items() if name != "n"}
+        self.__init__()
+        if validation is not None:
+            record["validation"] = float(evaluate(model, validation, batch_size, seed).value)
+            model.train()
+        return record
+
+
+@torch.no_grad()
+def evaluate(model, pictures, batch_size=256, seed=0):
+    """The mean `Elbo` over *all* pictures (sums over pictures, divided once), with sampled z; scalars in nats."""
+    model.eval()
+    device = next(model.parameters()).device
+    noise = torch.Generator(device).manual_seed(seed)
+    total, dimensions = torch.zeros(2, device=device, dtype=torch.float64), None
+    for batch in pictures.split(batch_size):
+        terms = model(as_floats(batch, device), generator=noise)
+        total += torch.stack([terms.reconstruction.double().sum(), terms.kl.double().sum()])
+        if terms.kl_per_dimension is not None:
+            part = terms.kl_per_dimension.double().sum(0)
+            dimensions = part if dimensions is None else dimensions + part
+    n = len(pictures)
+    return Elbo(total[0] / n, total[1] / n, None if dimensions is None else dimensions / n)
+
+
+def as_floats(pictures, device):
+    """Pictures on the device as float in [0, 1]; channels last, which convolutions on a CPU like best."""
+    floats = pictures.to(device).float() / 255 if pictures.dtype == torch.uint8 else pictures.to(device)
+    return floats.contiguous(memory_format=torch.channels_last) if floats.ndim == 4 else floats
+
+
+def cosine(step, steps):
+    """The learning rate's share at `step`: from 1 down to 2 %."""
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def update_average(average, model, decay, step):
+    """Moves the EMA towards the weights; its decay warms up, so that the start is forgotten."""
+    decay = min(decay, (1 + step) / (10 + step))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name in average:
+                average[name].lerp_(parameter, 1 - decay)
+
+
+def progress_bar(steps, start, shown):
+    """A bar with the time left, on a terminal or in a notebook; VAELAB_PROGRESS=0 turns it off."""
+    shown = shown and os.environ.get("VAELAB_PROGRESS") != "0"
+    if shown and "ipykernel" in sys.modules:
+        from tqdm.auto import tqdm
+    else:
+        from tqdm import tqdm
+    return tqdm(total=steps, initial=start, leave=False, disable=not shown, unit="step")
+
+
+def describe(plan, objective):
+    """A short hash of everything that a resumed run must share with the run that it goes on with."""
+    try:
+        plan = {**plan, "objective": asdict(objective)}
+    except TypeError:
+        plan = {**plan, "objective": getattr(objective, "__qualname__", type(objective).__qualname__)}
+    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def preserve(path, record, model, optimizer, average, noise):
+    """Writes the whole state of a run: weights, optimiser, EMA, random numbers, and `record` (position, history)."""
+    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"average/{name}": tensor for name, tensor in average.items()}
+    for index, entries in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": value for name, value in entries.items()}
+    storage.write(path, {**tensors, "noise": noise.get_state()}, record)
+
+
+def restore(path, fingerprint, model, optimizer, average, noise, history, sums):
+    """Puts the state at `path` back into everything given; returns the step to go on with."""
+    tensors, record = storage.read(path)
+    if record.get("fingerprint") != fingerprint:
+        raise ValueError(
+            f"{path} belongs to a run with other settings (steps, batch size, learning rate, seed, data or "
+            "objective); delete it to start anew, or give the settings of that run."
+        )
+    model.load_state_dict(part(tensors, "model/"))
+    for name, value in part(tensors, "average/").items():
+        average[name].copy_(value)
+    state = {}
+    for key, value in part(tensors, "optimizer/").items():
+        index, name = key.split("/")
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    noise.set_state(tensors["noise"])
+    history.records, sums.__dict__ = record["history"], record["sums"]
+    return record["step"]
+
+
+def part(tensors, prefix):
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
