@@ -22,6 +22,15 @@ def standard_noise(like, generator=None, leading=()):
     return torch.randn((*leading, *like.shape), generator=generator, device=like.device, dtype=like.dtype)
 
 
+def check_same_shape(x, mean):
+    """Refuses pictures that would only broadcast against a decoder's output."""
+    if x.shape != mean.shape[mean.ndim - x.ndim :]:
+        raise ValueError(
+            f"The pictures are {tuple(x.shape)} and the decoder paints {tuple(mean.shape)}; "
+            "give pictures of the shape that the model was built for."
+        )
+
+
 def sum_event(values, dims):
     """Sums the last `dims` axes; with none, returns `values` (`torch.sum` would then sum everything)."""
     return values.sum(tuple(range(-dims, 0))) if dims else values
@@ -119,6 +128,7 @@ class Bernoulli:
                 "A Bernoulli likelihood needs pixels that are exactly 0 or 1, and these pictures have grey ones; "
                 "binarise them, or use GaussianLikelihood (allow_grey=True gives a loss, but no likelihood)."
             )
+        check_same_shape(x, self.logits)
         target = full_precision(x).expand_as(self.logits)
         log_pixel = -F.binary_cross_entropy_with_logits(self.logits, target, reduction="none")
         return sum_event(log_pixel, x.ndim - 1)
@@ -136,8 +146,8 @@ class Gaussian:
 
     def log_prob(self, x):
         """Log-density of `x` `(N, *picture)` -> `(…, N)` nats, with the constant ½ log 2π per pixel."""
-        dims = x.ndim - 1
-        squared_error = sum_event((full_precision(x) - self.mean) ** 2, dims)
+        check_same_shape(x, self.mean)
+        squared_error = sum_event((full_precision(x) - self.mean) ** 2, x.ndim - 1)
         pixels = math.prod(x.shape[1:])
         return -0.5 * squared_error * torch.exp(-2 * self.log_sigma) - pixels * (
             self.log_sigma + 0.5 * LOG_2PI
@@ -160,13 +170,21 @@ class DiscretizedLogistic:
 
     def log_prob(self, x):
         """Log-probability of `x` (multiples of 1/(levels − 1)) `(N, *picture)` -> `(…, N)` nats."""
+        check_same_shape(x, self.mean)
         x = full_precision(x)
+        grey = x * (self.levels - 1)
+        if bool(((grey - grey.round()).abs() > 1e-3).any()):
+            raise ValueError(
+                f"A DiscretizedLogistic of {self.levels} levels needs pixels that are multiples of "
+                f"1/{self.levels - 1}, and these are not; round them, or use GaussianLikelihood."
+            )
         half_bin = 0.5 / (self.levels - 1)
         inverse_scale = torch.exp(-self.log_scale)
         upper = (x + half_bin - self.mean) * inverse_scale
         lower = (x - half_bin - self.mean) * inverse_scale
         # log(S(u) - S(l)) = log S(u) + log S(-l) + log(1 - exp(l - u)): no cancellation, also far in the tails.
-        inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + torch.log1p(-torch.exp(lower - upper))
+        width = torch.log(-torch.expm1(-2 * half_bin * inverse_scale))
+        inside = F.logsigmoid(upper) + F.logsigmoid(-lower) + width
         log_bin = torch.where(x < half_bin, F.logsigmoid(upper), inside)
         log_bin = torch.where(x > 1 - half_bin, F.logsigmoid(-lower), log_bin)
         return sum_event(log_bin, x.ndim - 1)

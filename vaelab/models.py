@@ -18,6 +18,10 @@ LIKELIHOODS = {
     "bernoulli": BernoulliLikelihood,
     "logistic": DiscretizedLogisticLikelihood,
 }
+KINDS = {
+    "conv": (networks.ConvEncoder, networks.ConvDecoder),
+    "mlp": (networks.MLPEncoder, networks.MLPDecoder),
+}
 
 
 class LatentModel(nn.Module):
@@ -56,7 +60,7 @@ class Autoencoder(LatentModel):
 
     def encode(self, x):
         """Codes `(N, *latent)`."""
-        return self.encoder(x).unflatten(1, self.latent_shape)
+        return self.encoder(x).reshape(len(x), *self.latent_shape)
 
     code = encode
 
@@ -81,7 +85,7 @@ class VAE(LatentModel):
     def encode(self, x):
         """The posterior q(z | x), a `DiagonalGaussian` of batch `(N,)`."""
         first, *rest = self.latent_shape
-        return DiagonalGaussian.from_parameters(self.encoder(x).unflatten(1, (2 * first, *rest)))
+        return DiagonalGaussian.from_parameters(self.encoder(x).reshape(len(x), 2 * first, *rest))
 
     def code(self, x):
         """The posterior mean `(N, *latent)`: the picture's address."""
@@ -114,29 +118,14 @@ def build(model, shape, latent, kind="conv", channels=(16, 32, 64, 64), likeliho
         likelihood: "gaussian", "bernoulli" or "logistic".
         options: for the likelihood, such as `sigma=0.05, learned=False`.
     """
-    config = {
-        "model": model,
-        "shape": list(shape),
-        "latent": latent,
-        "kind": kind,
-        "channels": list(channels),
-        "likelihood": likelihood,
-        "options": options,
-    }
-    encoder_class, decoder_class = choose(
-        "kind",
-        kind,
-        {
-            "conv": (networks.ConvEncoder, networks.ConvDecoder),
-            "mlp": (networks.MLPEncoder, networks.MLPDecoder),
-        },
-    )
-    model_class, outputs = choose(
-        "model", model, {"vae": (VAE, 2 * latent), "autoencoder": (Autoencoder, latent)}
-    )
+    config = {"model": model, "shape": list(shape), "latent": latent, "kind": kind, "channels": list(channels)}
+    config |= {"likelihood": likelihood, "options": options}
+    encoder, decoder = choose("kind", kind, KINDS)
+    model_class = choose("model", model, {"vae": VAE, "autoencoder": Autoencoder})
+    outputs = 2 * latent if model == "vae" else latent
     built = model_class(
-        encoder_class(tuple(shape), outputs, tuple(channels)),
-        decoder_class(latent, tuple(shape), tuple(channels)[::-1]),
+        encoder(tuple(shape), outputs, tuple(channels)),
+        decoder(latent, tuple(shape), tuple(channels)[::-1]),
         latent,
         choose("likelihood", likelihood, LIKELIHOODS)(**options),
     )

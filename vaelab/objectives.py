@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import torch
 
+from vaelab.distributions import BernoulliLikelihood, DiscretizedLogisticLikelihood
+
 
 class Elbo(NamedTuple):
     """The two terms of the evidence lower bound, in nats, one value a picture: `elbo = reconstruction - kl`.
@@ -94,6 +96,8 @@ class BetaObjective:
 
 def log_weights(model, x, k, generator=None):
     """log p(x, z) − log q(z | x) of `k` posterior samples: `(k, N)` nats."""
+    if not hasattr(model, "prior"):
+        raise ValueError(f"{type(model).__name__} has no prior, and so no likelihood of a picture; give a VAE.")
     posterior = model.encode(x)
     z = posterior.sample(generator, k)
     return model.decode(z).log_prob(x) + model.prior.log_prob(z) - posterior.log_prob(z)
@@ -120,7 +124,7 @@ def log_likelihood(model, x, k=500, generator=None, chunk=50):
         itself an estimate. The estimate lies below log p(x) on average, the less so the larger `k`.
     """
     check_samples(k)
-    sizes = [chunk] * (k // chunk) + ([k % chunk] if k % chunk else [])
+    sizes = [min(chunk, k - done) for done in range(0, k, chunk)]
     weights = torch.cat([log_weights(model, x, size, generator) for size in sizes])
     value = torch.logsumexp(weights, dim=0) - math.log(k)
     relative = (weights - value).exp()
@@ -134,15 +138,14 @@ def check_samples(k):
 
 
 def bits_per_dim(value, shape, likelihood):
-    """Converts nats per picture `(N,)` into bits per colour value, for a likelihood that is a probability.
+    """Converts nats per picture `(N,)` of `shape` into bits per colour value, for a likelihood that is a probability.
 
     A Gaussian gives a *density*, whose bits per dimension depend on the unit of the pixel: refused.
     """
-    from vaelab.distributions import DiscretizedLogisticLikelihood
-
-    if not isinstance(likelihood, DiscretizedLogisticLikelihood):
+    discrete = isinstance(likelihood, (DiscretizedLogisticLikelihood, BernoulliLikelihood))
+    if not discrete or getattr(likelihood, "allow_grey", False):
         raise ValueError(
-            f"{type(likelihood).__name__} is not a probability of grey values, so it has no bits per dimension; "
+            f"{type(likelihood).__name__} is not a probability of these pixels, so it has no bits per dimension; "
             "train with DiscretizedLogisticLikelihood for that."
         )
     return BitsPerDim(-value / (math.prod(shape) * math.log(2)))

@@ -2,11 +2,10 @@
 
 import contextlib
 import hashlib
-import json
 import math
 import os
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
 
 import torch
@@ -74,6 +73,14 @@ def fit(
 
     if (steps is None) == (epochs is None):
         raise ValueError("Say how long to train: give either steps or epochs, and not both.")
+    counts = (epochs if steps is None else steps, batch_size, record_every, checkpoint_every)
+    if min(counts) < 1 or not (0 <= ema < 1 and learning_rate > 0):
+        raise ValueError(
+            f"These settings make no training: steps={steps}, epochs={epochs}, batch_size={batch_size}, "
+            f"record_every={record_every}, checkpoint_every={checkpoint_every}, ema={ema}, "
+            f"learning_rate={learning_rate}; counts begin at 1, and ema lies in [0, 1)."
+        )
+    check_pictures(pictures)
     objective = BetaObjective() if objective is None else objective
     batches = Batches(pictures, batch_size, seed)
     steps = steps if steps is not None else epochs * batches.per_epoch
@@ -82,53 +89,46 @@ def fit(
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=1e-4)
     ready, optimizer = accelerator.prepare(model, optimizer)
     device = accelerator.device
-    noise = torch.Generator(device).manual_seed(seed * 1_000_003 + accelerator.process_index)
+    noise = torch.Generator(device)
     average = {name: p.detach().clone() for name, p in model.named_parameters()} if ema else {}
     history, sums, start = History(), Sums(), 0
 
-    plan = {
-        "steps": steps,
-        "batch_size": batches.size,
-        "learning_rate": learning_rate,
-        "seed": seed,
-        "ema": ema,
-    }
-    fingerprint = describe({**plan, "pictures": list(pictures.shape)}, objective)
+    plan = {"model": model, "pictures": pictures, "objective": objective, "transform": transform}
+    plan = {name: describe(thing) for name, thing in plan.items()}
+    plan |= {"steps": steps, "batch_size": batches.size, "learning_rate": learning_rate, "ema": ema, "bf16": bf16}
+    plan |= {"seed": seed, "record_every": record_every, "processes": accelerator.num_processes}
     if checkpoint and Path(checkpoint).exists():
-        start = restore(checkpoint, fingerprint, model, optimizer, average, noise, history, sums)
+        start = restore(checkpoint, plan, model, optimizer, average, history, sums)
 
     def store(step):
         if checkpoint and accelerator.is_main_process:
-            record = {
-                "fingerprint": fingerprint,
-                "step": step,
-                "history": history.records,
-                "sums": vars(sums),
-            }
-            preserve(checkpoint, record, model, optimizer, average, noise)
+            record = {"plan": plan, "step": step, "history": history.records, "sums": vars(sums)}
+            preserve(checkpoint, record, model, optimizer, average)
 
     model.train()
     bar = progress_bar(steps, start, progress and accelerator.is_main_process)
-    with contextlib.closing(bar):
+    with contextlib.closing(bar), torch.random.fork_rng([device] if device.type == "cuda" else []):
         for step in range(start, steps):
+            # All that is random is a pure function of seed, step and process: resuming needs no random state.
+            noise.manual_seed(stream(seed, "noise", step, accelerator.process_index))
+            torch.manual_seed(stream(seed, "dropout", step, accelerator.process_index))
             share = batches(step)[accelerator.process_index :: accelerator.num_processes]
             x = as_floats(pictures[share], device)
             x = transform(x, noise) if transform else x
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 terms = ready(x, generator=noise)
             loss = objective(terms, step)
+            optimizer.zero_grad()
             accelerator.backward(loss)
             norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
             if not math.isfinite(float(loss.detach() + norm)):
                 store(step)
                 raise TrainingDiverged(
-                    f"The loss at step {step} is {float(loss.detach()):g} with a gradient of norm {float(norm):g}; the "
-                    f"model keeps its weights from before that step. Try a learning rate below {learning_rate:g}."
+                    f"The loss at step {step} is {float(loss.detach()):g}, its gradient {float(norm):g} long; the model "
+                    f"keeps its weights from before that step. Try a learning rate below {learning_rate:g}."
                 )
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * cosine(step, steps)
+            optimizer.param_groups[0]["lr"] = learning_rate * cosine(step, steps)
             optimizer.step()
-            optimizer.zero_grad()
             update_average(average, model, ema, step)
             sums.add(loss, terms)
             if (step + 1) % record_every == 0 or step + 1 == steps:
@@ -148,8 +148,6 @@ class Batches:
     """The order of the pictures: a new shuffle every epoch, a pure function of seed and step."""
 
     def __init__(self, pictures, size, seed):
-        if len(pictures) == 0:
-            raise ValueError("There are no pictures to train on.")
         self.n, self.size, self.seed = len(pictures), min(size, len(pictures)), seed
         self.per_epoch = self.n // self.size
         self.epoch, self.order = None, None
@@ -158,7 +156,7 @@ class Batches:
         """Indices of the batch of this step, `(size,)`; the rest of an epoch that fills no batch is left out."""
         epoch, position = divmod(step, self.per_epoch)
         if epoch != self.epoch:
-            shuffle = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            shuffle = torch.Generator().manual_seed(stream(self.seed, "order", epoch))
             self.epoch, self.order = epoch, torch.randperm(self.n, generator=shuffle)
         return self.order[position * self.size : (position + 1) * self.size]
 
@@ -191,6 +189,7 @@ class Sums:
 @torch.no_grad()
 def evaluate(model, pictures, batch_size=256, seed=0):
     """The mean `Elbo` over *all* pictures (sums over pictures, divided once), with sampled z; scalars in nats."""
+    check_pictures(pictures)
     model.eval()
     device = next(model.parameters()).device
     noise = torch.Generator(device).manual_seed(seed)
@@ -203,6 +202,26 @@ def evaluate(model, pictures, batch_size=256, seed=0):
             dimensions = part if dimensions is None else dimensions + part
     n = len(pictures)
     return Elbo(total[0] / n, total[1] / n, None if dimensions is None else dimensions / n)
+
+
+def check_pictures(pictures):
+    """Refuses what is no set of pictures, in one sentence, before it fails somewhere deep."""
+    if not torch.is_tensor(pictures) or len(pictures) == 0:
+        raise ValueError("There are no pictures: give a tensor (N, C, H, W) with N of at least 1.")
+    if pictures.dtype == torch.uint8:
+        return
+    if not pictures.is_floating_point():
+        raise ValueError(f"Pictures of type {pictures.dtype} are not understood; give uint8, or float in [0, 1].")
+    low, high = (float(value) for value in pictures.aminmax())
+    if pictures.ndim == 4 and not (low > -1e-4 and high < 1 + 1e-4):  # also where a pixel is NaN
+        raise ValueError(
+            f"Pictures must lie in [0, 1], and these go from {low:g} to {high:g}; divide by 255, or shift and scale."
+        )
+
+
+def stream(seed, *place):
+    """A seed for the random numbers of one place in a run: other places get unrelated numbers."""
+    return int.from_bytes(hashlib.sha256(repr((seed, *place)).encode()).digest()[:4])
 
 
 def as_floats(pictures, device):
@@ -235,31 +254,36 @@ def progress_bar(steps, start, shown):
     return tqdm(total=steps, initial=start, leave=False, disable=not shown, unit="step")
 
 
-def describe(plan, objective):
-    """A short hash of everything that a resumed run must share with the run that it goes on with."""
-    try:
-        plan = {**plan, "objective": asdict(objective)}
-    except TypeError:
-        plan = {**plan, "objective": getattr(objective, "__qualname__", type(objective).__qualname__)}
-    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()[:16]
+def describe(thing):
+    """A short text that differs where a resumed run would: parameters of a model, a sample of pictures, a name."""
+    if isinstance(thing, torch.nn.Module):
+        thing = [(name, tuple(p.shape), p.requires_grad) for name, p in thing.named_parameters()]
+    elif torch.is_tensor(thing):
+        sample = thing[:: max(1, len(thing) // 64)].cpu().contiguous().numpy().tobytes()
+        thing = (tuple(thing.shape), hashlib.sha256(sample).hexdigest())
+    elif callable(thing) and not is_dataclass(thing):
+        return getattr(thing, "__qualname__", type(thing).__qualname__)
+    return hashlib.sha256(repr(thing).encode()).hexdigest()[:16]
 
 
-def preserve(path, record, model, optimizer, average, noise):
-    """Writes the whole state of a run: weights, optimiser, EMA, random numbers, and `record` (position, history)."""
+def preserve(path, record, model, optimizer, average):
+    """Writes the whole state of a run: weights, optimiser, EMA, and `record` (position, history)."""
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"average/{name}": tensor for name, tensor in average.items()}
     for index, entries in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in entries.items()}
-    storage.write(path, {**tensors, "noise": noise.get_state()}, record)
+    storage.write(path, tensors, record)
 
 
-def restore(path, fingerprint, model, optimizer, average, noise, history, sums):
+def restore(path, plan, model, optimizer, average, history, sums):
     """Puts the state at `path` back into everything given; returns the step to go on with."""
     tensors, record = storage.read(path)
-    if record.get("fingerprint") != fingerprint:
+    stored = record.get("plan", {})
+    changed = [name for name, value in plan.items() if stored.get(name) != value]
+    if changed:
         raise ValueError(
-            f"{path} belongs to a run with other settings (steps, batch size, learning rate, seed, data or "
-            "objective); delete it to start anew, or give the settings of that run."
+            f"{path} belongs to a run with another {' and '.join(changed)}; delete it to start anew, or give the "
+            "settings of that run."
         )
     model.load_state_dict(part(tensors, "model/"))
     for name, value in part(tensors, "average/").items():
@@ -269,7 +293,6 @@ def restore(path, fingerprint, model, optimizer, average, noise, history, sums):
         index, name = key.split("/")
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    noise.set_state(tensors["noise"])
     history.records, sums.__dict__ = record["history"], record["sums"]
     return record["step"]
 
