@@ -1,5 +1,8 @@
 """Your own pictures: a folder of creatives, and if you have it a CSV `file,label[,group]`."""
 
+import csv
+import hashlib
+import io
 import os
 import unicodedata
 import warnings
@@ -13,9 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PICTURES = set(".png .apng .jpg .jpeg .jpe .jfif .webp .gif .tif .tiff .bmp .psd .avif .jp2".split())
+PICTURES = {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".tif", ".tiff", ".bmp"}
+PICTURES |= {".psd", ".avif", ".jp2"}
 # Files that are creatives but no raster pictures: said, not passed over in silence.
-FOREIGN = set(".heic .heif .svg .pdf .ai .eps .indd .dng .cr2 .cr3 .nef .arw .mp4 .mov".split())
+FOREIGN = {".heic", ".heif", ".svg", ".pdf", ".ai", ".eps", ".indd", ".dng", ".cr2", ".cr3", ".nef", ".arw"}
+FOREIGN |= {".mp4", ".mov"}
 
 
 class Problem(NamedTuple):
@@ -174,7 +179,7 @@ def _twins(pixels: list[np.ndarray], files: list[str]) -> list[str]:
     """A note if pictures are the same to the last pixel: they would leak across a split."""
     first, twins = {}, []
     for picture, name in zip(pixels, files, strict=True):
-        original = first.setdefault(picture.tobytes(), name)
+        original = first.setdefault(hashlib.sha256(picture).digest(), name)
         if original != name:
             twins.append(f"{name} and {original}")
     if not twins:
@@ -200,17 +205,16 @@ def read_labels(file: str | PathLike) -> list[Row]:
 
     Raises: FileNotFoundError; ValueError if it is not UTF-8, lacks a column or holds no line.
     """
-    import csv
-
-    name = Path(file).name
-    lines = _read_text(Path(file)).splitlines()
-    header = lines[0] if lines else ""
-    reader = csv.DictReader(lines, delimiter=max(",;\t", key=header.count), skipinitialspace=True)
-    columns = [(column or "").strip().lower() for column in reader.fieldnames or []]
-    if not {"file", "label"} <= set(columns):
-        raise ValueError(f"{name} starts with {header[:60]!r}: its first line must be file,label[,group].")
-    reader.fieldnames = columns
-    rows = [_row(reader.line_num, cells) for cells in reader]
+    name, text = Path(file).name, _read_text(Path(file))
+    header = text.split("\n", 1)[0]
+    reader = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=header.count), skipinitialspace=True)
+    try:
+        reader.fieldnames = [column.strip().lower() for column in reader.fieldnames or []]
+        if not {"file", "label"} <= set(reader.fieldnames):
+            raise ValueError(f"{name} starts with {header[:60]!r}: its first line must be file,label[,group].")
+        rows = [_row(reader.line_num, cells) for cells in reader]
+    except csv.Error as error:
+        raise ValueError(f"{name} is no CSV that can be read ({error}): save it again as CSV.") from error
     if not rows:
         raise ValueError(f"{name} holds no line after its first: add one line per picture.")
     return rows
@@ -237,33 +241,41 @@ def _match(
     rows: list[Row], found: list[str], csv_name: str, classes: tuple[str, ...] | None, problems: list[Problem]
 ) -> dict[str, Row]:
     """The rows that can be used, by the name of the file they mean; the others become problems."""
-    find, known = _Finder(found), {name.casefold() for name in classes or ()}
+    find, told = _Finder(found), {problem.file for problem in problems}
     matched, contradicted = {}, set()
     for row in rows:
-        where = f"{csv_name}, line {row.line}"
         name = find(row.file)
-        previous = matched.get(name)
-        if not row.file:
-            problem = f"{where} names no file: fill it in or delete the line."
-        elif name is None:
-            problem = f"{row.file} ({where}) is not in the folder: check the spelling."
-        elif not row.label:
-            problem = f"{row.file} ({where}) has no label: fill it in."
-        elif known and row.label.casefold() not in known:
-            problem = f"{row.file} ({where}) has the unknown label {row.label!r}: use {' or '.join(classes)}."
-        elif previous and previous.label.casefold() != row.label.casefold():
-            contradicted.add(name)
-            problem = (
-                f"{row.file} ({where}) is labelled {row.label!r}, but {previous.label!r} in line"
-                f" {previous.line}: keep one."
-            )
-        elif previous:
-            problem = f"{row.file} ({where}) is listed twice: the first, line {previous.line}, was kept."
+        if row.file in told:
+            continue
+        fault = _fault(row, name, matched.get(name), classes)
+        if fault:
+            problems.append(Problem(row.file, f"{row.file} ({csv_name}, line {row.line}) {fault}".lstrip()))
         else:
             matched[name] = row
-            continue
-        problems.append(Problem(row.file, problem))
+        if name in matched and row.label and not _same(row.label, matched[name].label):
+            contradicted.add(name)
     return {name: row for name, row in matched.items() if name not in contradicted}
+
+
+def _fault(row: Row, name: str | None, previous: Row | None, classes: tuple[str, ...] | None) -> str | None:
+    """What is wrong with a line, as the end of a sentence, or None."""
+    if not row.file:
+        return "names no file: fill it in or delete the line."
+    if name is None:
+        return "is not among the pictures of the folder: check the spelling."
+    if not row.label:
+        return "has no label: fill it in."
+    if classes and not any(_same(row.label, known) for known in classes):
+        return f"has the unknown label {row.label!r}: use {' or '.join(classes)}."
+    if previous and not _same(row.label, previous.label):
+        return f"is labelled {row.label!r}, but {previous.label!r} in line {previous.line}: keep one."
+    if previous:
+        return f"is listed twice: the first, line {previous.line}, was kept."
+    return None
+
+
+def _same(label: str, other: str) -> bool:
+    return label.casefold() == other.casefold()
 
 
 class _Finder:

@@ -1,6 +1,7 @@
 """Read one picture as people have it (CMYK, 16-bit, palette, transparent, rotated, animated) as plain RGB."""
 
 import io
+import struct
 import warnings
 from os import PathLike
 
@@ -42,7 +43,8 @@ def read_picture(
             image = _open(stream, file)
             if draft:
                 image.draft(None, (draft, draft))
-            return _to_rgb(_decode(image, file), file, notes)
+            _decode(image, file, notes)
+            return _to_rgb(image, file, notes)
     except PictureError:
         raise
     except FileNotFoundError as error:
@@ -66,7 +68,7 @@ def _open(stream: io.BufferedReader, file) -> Image.Image:
         raise PictureError(file, _too_large("")) from error
     except Exception as error:  # parsers meet damaged headers with errors of every kind
         raise PictureError(
-            file, "is not a picture that can be read here: save it as PNG or JPEG in an image editor."
+            file, "is no picture that can be read here, or is damaged: save it as PNG or JPEG in an editor."
         ) from error
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -80,17 +82,16 @@ def _too_large(size: str) -> str:
     return f"is too large{size}: scale it below {MAX_PIXELS // 10**6} million pixels."
 
 
-def _decode(image: Image.Image, file) -> Image.Image:
+def _decode(image: Image.Image, file, notes: set[str]) -> None:
     try:
+        if image.format in MOVING and getattr(image, "n_frames", 1) > 1:
+            notes.add(ANIMATED)
         image.load()
     except Exception as error:  # decoders raise OSError, SyntaxError, ValueError, struct.error and more
         raise PictureError(file, "is cut off or damaged: copy or export it again.") from error
-    return image
 
 
 def _to_rgb(image: Image.Image, file, notes: set[str]) -> Image.Image:
-    if image.format in MOVING and getattr(image, "n_frames", 1) > 1:
-        notes.add(ANIMATED)
     image = _upright(image)
     if image.mode == "F" or image.mode.startswith("I"):
         image = _deep_grey(image, file)
@@ -106,7 +107,7 @@ def _to_rgb(image: Image.Image, file, notes: set[str]) -> Image.Image:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # a damaged EXIF block is no reason to lose the picture
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):  # damaged EXIF: keep the picture
         return image
 
 
