@@ -1,0 +1,54 @@
+"""Type and logo marks: the typefaces that come with the package, and text fitted to a box."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import ImageFont
+
+FONTS = Path(__file__).parent / "fonts"
+FILES = {path.stem: path for path in FONTS.glob("*.?tf")}
+
+
+@lru_cache(4096)
+def font(typeface, pixels):
+    """A typeface at a whole number of pixels."""
+    return ImageFont.truetype(FILES[typeface], max(4, int(pixels)), layout_engine=ImageFont.Layout.BASIC)
+
+
+@lru_cache(4096)
+def _ink_size(typeface, text):
+    """Width and height of the text's ink at 100 pixels."""
+    left, top, right, bottom = font(typeface, 100).getbbox(text)
+    return right - left, bottom - top
+
+
+def fitted_font(typeface, text, width, height):
+    """The largest font in which `text` fits into width x height pixels."""
+    wide, high = _ink_size(typeface, text)
+    return font(typeface, 100 * min(width / wide, height / high))
+
+
+def draw_mark(draw, mark, x, y, radius, fill):
+    """A brand's logo mark, centred at (x, y)."""
+    angle = np.linspace(0, np.pi, 25)
+    if mark == "sun":
+        arc = [(x - radius * 0.62 * np.cos(a), y + radius * (0.45 - 0.62 * np.sin(a))) for a in angle]
+        draw.polygon(arc, fill)
+        for a in angle[2:-1:5]:
+            ray = [(x - radius * k * np.cos(a), y + radius * (0.45 - k * np.sin(a))) for k in (0.8, 1.15)]
+            draw.line(ray, fill, max(1, round(radius * 0.14)))
+    elif mark == "leaf":
+        lobe = [(np.sin(a) * 0.5, -np.cos(a)) for a in angle]
+        points = lobe + [(-px, -py) for px, py in lobe]
+        draw.polygon(
+            [(x + radius * (0.8 * px - 0.6 * py), y + radius * (0.6 * px + 0.8 * py)) for px, py in points],
+            fill,
+        )
+    elif mark == "drop":
+        a = np.linspace(0, 2 * np.pi, 40)
+        points = zip(0.62 * np.sin(a) * np.sin(a / 2), -np.cos(a), strict=True)
+        draw.polygon([(x + radius * px, y - radius * -py) for px, py in points], fill)
+    else:
+        points = [(0.25, -1), (-0.6, 0.15), (-0.05, 0.15), (-0.25, 1), (0.6, -0.2), (0.05, -0.2)]
+        draw.polygon([(x + radius * px, y + radius * py) for px, py in points], fill)
