@@ -1,0 +1,126 @@
+"""What the site does beyond Jupyter Book: learner notebooks to download, and the library's reference.
+
+The reference is read from the source with `ast`: nothing is imported, so the site builds without torch.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+from docutils import nodes
+from notebooks import ROOT, write_learners
+from sphinx.util.docutils import SphinxDirective
+
+CODE_SPAN = re.compile(r"(`+[^`]+`+)")
+MARKDOWN = re.compile(r"([\\*_\[\]<>{}$#|~!^])")
+
+
+class LibraryReference(SphinxDirective):
+    """`{library-reference} vaelab.objectives`: the public functions and classes of one module."""
+
+    required_arguments = 1
+
+    def run(self):
+        module = self.arguments[0]
+        path = module_path(module)
+        if path is None:
+            return [nodes.paragraph(text="Not written yet.")]
+        self.env.note_dependency(str(path))
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        lines = [*docstring(tree), "", f"```{{py:module}} {module}", "```", ""]
+        for node in public(tree.body):
+            lines += describe(node)
+        container = nodes.container(classes=["library-reference"])
+        self.state.nested_parse(lines, self.content_offset, container)
+        return container.children
+
+
+def module_path(module):
+    base = ROOT.joinpath(*module.split("."))
+    return next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.exists()), None)
+
+
+def public(body):
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    return [
+        node
+        for node in body
+        if isinstance(node, kinds) and not node.name.startswith("_") and ast.get_docstring(node)
+    ]
+
+
+def describe(node, depth=0):
+    """The MyST lines of a function or class; methods with a docstring follow their class."""
+    fence = ":" * (8 - depth)
+    if isinstance(node, ast.ClassDef):
+        kind, head = "py:class", node.name + class_arguments(node)
+        members = [line for member in public(node.body) for line in describe(member, depth + 1)]
+    else:
+        kind, head = (
+            ("py:method" if depth else "py:function"),
+            node.name + signature(node, skip_self=depth > 0),
+        )
+        members = []
+    return [f"{fence}{{{kind}}} {head}", *docstring(node), "", *members, fence, ""]
+
+
+def signature(node, skip_self):
+    arguments = ast.parse(f"def f({ast.unparse(node.args)}): pass").body[0].args
+    static = any(isinstance(d, ast.Name) and d.id == "staticmethod" for d in node.decorator_list)
+    if skip_self and not static and arguments.args:
+        arguments.args.pop(0)
+    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    return f"({ast.unparse(arguments)}){returns}"
+
+
+def class_arguments(node):
+    """The arguments of __init__, or the fields of a NamedTuple or dataclass."""
+    for member in node.body:
+        if isinstance(member, ast.FunctionDef) and member.name == "__init__":
+            return signature(member, skip_self=True)
+    fields = [m for m in node.body if isinstance(m, ast.AnnAssign)]
+    return f"({', '.join(ast.unparse(field) for field in fields)})" if fields else ""
+
+
+def docstring(node):
+    """A docstring as Markdown: plain text escaped, code spans kept, indented blocks preformatted."""
+    lines = []
+    for block in re.split(r"\n\s*\n", ast.get_docstring(node) or ""):
+        if all(line.startswith("    ") for line in block.split("\n")):
+            lines += ["```text", *block.split("\n"), "```", ""]
+        elif re.match(r"(Args|Returns|Raises|Yields|Attributes|Shapes?|Example)s?:\n", block):
+            head, _, rest = block.partition("\n")
+            lines += [f"**{head}**", "", "```text", *rest.split("\n"), "```", ""]
+        else:
+            lines += [escape(block), ""]
+    return "\n".join(lines).split("\n")
+
+
+def escape(text):
+    parts = CODE_SPAN.split(" ".join(text.split()))
+    return "".join(part if part.startswith("`") else MARKDOWN.sub(r"\\\1", part) for part in parts)
+
+
+def offer_learner_notebook(app, pagename, templatename, context, doctree):
+    """A line under a chapter's title: take it as a notebook, and open it online where that is set up."""
+    if not re.match(r"book/\d", pagename) or "body" not in context:
+        return
+    name = Path(pagename).name
+    address = context["pathto"](f"learner/{name}.ipynb", resource=True)
+    links = f'<a href="{address}" download>Take this chapter as a notebook</a> to change the code and do the exercises.'
+    if app.config.vaelab_launch_url:
+        links += f' <a href="{app.config.vaelab_launch_url.format(name=name)}">Open it online</a>.'
+    context["body"] = context["body"].replace("</h1>", f'</h1>\n<p class="take-notebook">{links}</p>', 1)
+
+
+def write_learner_notebooks(app, exception):
+    if exception is None and app.builder.format == "html":
+        write_learners(Path(app.outdir) / "learner", overwrite=True)
+
+
+def setup(app):
+    app.add_config_value("vaelab_launch_url", "", "html")
+    app.add_directive("library-reference", LibraryReference)
+    app.connect("html-page-context", offer_learner_notebook)
+    app.connect("build-finished", write_learner_notebooks)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
