@@ -152,7 +152,7 @@ def _read_all(folder: Path, names: list[str], size: int, fit: str, problems: lis
             problems.append(Problem(name, f"{name} {error.reason}"))
             continue
         if min(picture.size) < size:
-            notes.add(f"were smaller than {size} x {size} and were enlarged")
+            notes.add(f"Smaller than {size} x {size} and therefore enlarged")
         for note in notes:
             changed.setdefault(note, []).append(name)
         pixels.append(np.array(square(picture, size, fit)))
@@ -168,11 +168,7 @@ def _to_tensor(pixels: list[np.ndarray]) -> Tensor:
 
 
 def _note(names: list[str], what: str) -> str:
-    return f"{_pictures(len(names))} {what} (first: {names[0]})."
-
-
-def _pictures(count: int) -> str:
-    return f"{count} picture" + ("" if count == 1 else "s")
+    return f"{what}: {len(names)} picture{'' if len(names) == 1 else 's'} (first: {names[0]})."
 
 
 def _twins(pixels: list[np.ndarray], files: list[str]) -> list[str]:
@@ -182,19 +178,21 @@ def _twins(pixels: list[np.ndarray], files: list[str]) -> list[str]:
         original = first.setdefault(hashlib.sha256(picture).digest(), name)
         if original != name:
             twins.append(f"{name} and {original}")
-    if not twins:
-        return []
-    return [f"{_pictures(len(twins))} repeated another (first: {twins[0]}): give both the same group."]
+    return [_note(twins, "The same as another, so give both the same group")] if twins else []
 
 
 def _summary(problems: list[Problem]) -> list[str]:
     if not problems:
         return []
-    return [f"{len(problems)} could not be used, see .problems (first: {problems[0].sentence})"]
+    return [f"Left out, see .problems: {_first(problems)}"]
+
+
+def _first(problems: list[Problem]) -> str:
+    return f"{len(problems)} file{'' if len(problems) == 1 else 's'}, the first because {problems[0].sentence}"
 
 
 def _nothing_usable(folder: Path, problems: list[Problem]) -> str:
-    return f"Nothing in the folder {folder} can be used ({len(problems)} problems, first: {problems[0].sentence})"
+    return f"Nothing in the folder {folder} can be used: left out {_first(problems)}"
 
 
 # --- the labels --------------------------------------------------------------------------------------------
@@ -307,7 +305,7 @@ def _plain(name: str) -> str:
 
 def _unlabelled(found: list[str], rows: dict[str, Row], csv_name: str) -> list[str]:
     left = [name for name in found if name not in rows]
-    return [_note(left, f"had no usable line in {csv_name} and were left out")] if left else []
+    return [_note(left, f"Without a usable line in {csv_name} and therefore left out")] if left else []
 
 
 def _attach_labels(
@@ -324,8 +322,8 @@ def _attach_labels(
     order = list(spelling)
     data.classes = tuple(spelling.values())
     data.labels = torch.tensor([order.index(row.label.casefold()) for row in rows])
-    rare = [spelling[label] for label, count in counts.items() if count == 1]
-    if rare and len(rows) > 2 * len(rare):
-        data.notes.append(f"The label {rare[0]!r} occurs only once in {csv_name}: check its spelling.")
+    rare = sorted(spelling[label] for label, count in counts.items() if count == 1)
+    if 0 < len(rare) < len(counts):
+        data.notes.append(f"Used only once in {csv_name}, so check the spelling: {', '.join(rare)}.")
     if any(row.group for row in rows):
         data.groups = [row.group or file for row, file in zip(rows, data.files, strict=True)]

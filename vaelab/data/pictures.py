@@ -14,9 +14,9 @@ MOVING = {"PNG", "GIF", "WEBP", "TIFF", "AVIF"}  # formats whose further frames 
 MAX_PIXELS = 100_000_000  # 10,000 x 10,000: 300 MB once decoded
 MIN_SIDE = 8  # pixels; anything smaller is a tracking pixel or a mistake
 
-TRANSPARENT = "had transparent parts, which were laid on white"
-ANIMATED = "had several frames or pages, of which the first was taken"
-PLAIN_CMYK = "were CMYK without a colour profile; colours come from the plain formula and may be off in tone"
+TRANSPARENT = "Transparent parts were laid on white"
+ANIMATED = "Of several frames or pages the first was taken"
+PLAIN_CMYK = "CMYK without a colour profile was converted by the plain formula, so tones may be off"
 
 
 class PictureError(OSError):
