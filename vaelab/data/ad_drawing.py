@@ -10,7 +10,7 @@ from .ad_packs import draw_pack
 from .ad_people import draw_person
 from .ad_props import PROPS, sprite
 from .ad_scenes import backdrop, evening
-from .ad_type import draw_mark, fitted_font
+from .ad_type import fitted_font
 
 BASE = 0.875  # where the pack stands
 CENTRES = {"centre": 0.5, "left": 0.32, "right": 0.68}
@@ -46,7 +46,7 @@ def draw_small_world(flavour, position, light, size):
     """The one-product world: a can on a shore, its flavour, its place from left to right, and the hour."""
     S = size * (3 if size <= 128 else 2)
     centre, base = 0.25 + 0.5 * position, 0.90
-    row = dict(product="can", brand="Orrin", material="metal", pack_rgb=FLAVOUR_COLOURS[flavour])
+    row = {"product": "can", "brand": "Orrin", "material": "metal", "pack_rgb": FLAVOUR_COLOURS[flavour]}
     pack = draw_pack(row, round(0.68 * S), -1)
     scene, lamp = evening(light, centre, base, pack.shape[1] / S / 2)
     pack[..., :3] *= lamp
@@ -100,7 +100,7 @@ def _props(picture, row, centre, half_width, rng):
             break
         row = row | {"clutter": row["clutter"] - 1}
         spots = 0.07 + 0.86 * spots
-        spot = max(spots.tolist(), key=lambda spot: _room(spot, size, taken))  # noqa: B023
+        spot = max(spots.tolist(), key=lambda spot: _room(spot, size, taken))
         taken.append((spot[0] - size / 2, spot[1] - size / 2, spot[0] + size / 2, spot[1] + size / 2))
         drawn = sprite(PROPS[row["theme"]][kind], max(4, round(size * S)), round(spin * 24) * 15)
         place = round(spot[0] * S - drawn.width / 2), round(spot[1] * S - drawn.height / 2)
@@ -115,7 +115,7 @@ def _room(spot, size, taken):
 
 def _words(picture, row, S, pack_top, rng):
     """Headline, logo, button and badge, in the brand's layout."""
-    typeface, _, mark, grid = BRANDS[row["brand"]]
+    typeface, _, _mark, grid = BRANDS[row["brand"]]
     draw = ImageDraw.Draw(picture)
     which = rng.integers(0, 2**20, 4)
     if grid == "framed":

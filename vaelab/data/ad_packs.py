@@ -5,35 +5,37 @@ is traced back to its height and angle on the surface, and colour = paint x ligh
 flat faces.
 """
 
+import colorsys
 from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from .ad_brands import BRANDS, PRODUCTS, luminance
+from .ad_brands import BRANDS, PRODUCTS, luminance, rgb
 from .ad_type import draw_mark, fitted_font
 
 # form: profile (height from the top, radius), ring curvature (top, base), roundness of the cross-section
 # (top, base; 1 is a circle, more is flatter), label (from, to), cap zone's end, body is "glass", "print" or "metal"
 FORMS = {
-    "bottle": dict(
-        profile=[(0, .060), (.070, .060), (.072, .050), (.10, .050), (.20, .054), (.40, .158), (.46, .165),
+    "bottle": {
+        "profile": [(0, .060), (.070, .060), (.072, .050), (.10, .050), (.20, .054), (.40, .158), (.46, .165),
                  (.95, .165), (.985, .155), (1, .135)],
-        rings=(.10, .14), round=(1, 1), label=(.47, .86), cap=.072, body="glass"),
-    "can": dict(
-        profile=[(0, .172), (.02, .178), (.03, .172), (.085, .212), (.10, .214), (.91, .214), (.925, .212), (1, .170)],
-        rings=(.20, .16), round=(1, 1), label=(.09, .92), cap=.028, body="metal"),
-    "jar": dict(
-        profile=[(0, .245), (.012, .252), (.17, .252), (.175, .235), (.20, .235), (.29, .285), (.93, .285), (.975, .27),
+        "rings": (.10, .14), "round": (1, 1), "label": (.47, .86), "cap": .072, "body": "glass"},
+    "can": {
+        "profile": [(0, .172), (.02, .178), (.03, .172), (.085, .212), (.10, .214), (.91, .214), (.925, .212), (1, .170)],
+        "rings": (.20, .16), "round": (1, 1), "label": (.09, .92), "cap": .028, "body": "metal"},
+    "jar": {
+        "profile": [(0, .245), (.012, .252), (.17, .252), (.175, .235), (.20, .235), (.29, .285), (.93, .285), (.975, .27),
                  (1, .24)],
-        rings=(.16, .12), round=(1, 1), label=(.40, .82), cap=.172, body="glass"),
-    "tube": dict(
-        profile=[(0, .220), (.07, .218), (.45, .200), (.80, .172), (.815, .172), (.82, .150), (.99, .142), (1, .138)],
-        rings=(.0, .14), round=(4, 1), label=(.08, .79), cap=None, body="print"),
-    "pouch": dict(
-        profile=[(0, .300), (.075, .300), (.10, .292), (.30, .300), (.70, .325), (.95, .310), (1, .285)],
-        rings=(.0, .10), round=(5, 2), label=(.10, .93), cap=None, body="print"),
+        "rings": (.16, .12), "round": (1, 1), "label": (.40, .82), "cap": .172, "body": "glass"},
+    "tube": {
+        "profile": [(0, .220), (.07, .218), (.45, .200), (.80, .172), (.815, .172), (.82, .150), (.99, .142), (1, .138)],
+        "rings": (.0, .14), "round": (4, 1), "label": (.08, .79), "cap": None, "body": "print"},
+    "pouch": {
+        "profile": [(0, .300), (.075, .300), (.10, .292), (.30, .300), (.70, .325), (.95, .310), (1, .285)],
+        "rings": (.0, .10), "round": (5, 2), "label": (.10, .93), "cap": None, "body": "print"},
 }  # fmt: skip
+FLAT = ("tube", "pouch", "carton")  # printed on the front only
 STEPS = 512  # rows of the profile's look-up table
 
 
@@ -54,41 +56,70 @@ def _profile(product):
 
 
 @lru_cache(256)
-def _print(product, brand, width, height):
-    """What is printed on the pack: (height, width, 2) shares of accent colour and of ink."""
-    k = 3
-    accent, ink = (Image.new("L", (width * k, height * k)) for _ in range(2))
-    w, h = width * k, height * k
-    shape, write = ImageDraw.Draw(accent), ImageDraw.Draw(ink)
-    _ornament(shape, brand, w, h)
+def _print(product, brand, level):
+    """What is printed on the pack, 16 * 1.25**level pixels high: (height, width, 2) shares of accent and ink."""
+    full = _artwork(product, brand)
+    height = round(16 * 1.25**level)
+    width = max(4, round(height * full[0].width / full[0].height))
+    method = Image.Resampling.BOX if height < full[0].height else Image.Resampling.BICUBIC
+    small = [np.asarray(layer.resize((width, height), method)) for layer in full]
+    return np.stack(small, axis=-1).astype(np.float32) / 255
+
+
+@lru_cache
+def _artwork(product, brand, h=720):
+    """The print's two layers, accent and ink, as large grey pictures."""
+    w = round(h * _label_width(product))
+    accent, ink = (Image.new("L", (w, h)) for _ in range(2))
+    write = ImageDraw.Draw(ink)
+    _ornament(ImageDraw.Draw(accent), brand, w, h)
     _, typeface, mark, _ = BRANDS[brand]
     lines = PRODUCTS[product][0].split()
-    room = min(w * 0.56, h * 0.95)
-    draw_mark(write, mark, w / 2, h * 0.19, min(room * 0.30, h * 0.13), 255)
-    name = fitted_font(typeface, brand, room * 0.62, h * 0.10)
-    write.text((w / 2, h * 0.40), brand, 255, font=name, anchor="mm")
+    room = min(w * (0.84 if product in FLAT else 0.58), h * 1.1)
+    draw_mark(write, mark, w / 2, h * 0.145, min(room * 0.30, h * 0.095), 255)
+    name = fitted_font(typeface, brand, room * 0.60, h * 0.085)
+    write.text((w / 2, h * 0.335), brand, 255, font=name, anchor="mm")
+    big = fitted_font(typeface, max(lines, key=len), room, h * (0.20 if len(lines) == 1 else 0.135))
     for place, line in enumerate(lines):
-        big = fitted_font(typeface, max(lines, key=len), room, h * (0.21 if len(lines) == 1 else 0.16))
-        y = h * (0.60 + 0.17 * (place - (len(lines) - 1) / 2))
+        y = h * (0.595 + 0.19 * (place - (len(lines) - 1) / 2))
         write.text((w / 2, y), line, 255, font=big, anchor="mm")
-    small = [np.asarray(layer.resize((width, height), Image.Resampling.BOX)) for layer in (accent, ink)]
-    return np.stack(small, axis=-1).astype(np.float32) / 255
+    return accent, ink
+
+
+def _label_width(product):
+    """Width of the flattened label over its height."""
+    if product == "carton":
+        return (CORNER - LEFT) / 0.70
+    top, end = FORMS[product]["label"]
+    radius = _profile(product)[int((top + end) / 2 * STEPS), 0]
+    return (2 if product in FLAT else np.pi) * radius / (end - top)
+
+
+def _sample(row, across, down, pixels, paint, colours):
+    """Print on a paint: `across` and `down` in [0, 1] say where on the label each pixel lies."""
+    level = max(0, int(np.ceil(np.log(max(pixels, 16) / 16) / np.log(1.25))))
+    masks = _print(row["product"], row["brand"], level)
+    height, width = masks.shape[:2]
+    i = (down * height).clip(0, height - 1).astype(np.int32)
+    j = (across * width).clip(0, width - 1).astype(np.int32)
+    accent, ink = masks[i, j, 0, None], masks[i, j, 1, None]
+    paint = paint + (colours["accent"] - paint) * accent
+    return paint + (colours["ink"] - paint) * ink
 
 
 def _ornament(draw, brand, w, h):
     """Each brand's own shape at the foot of the label."""
     if brand == "Orrin":
-        draw.ellipse([w / 2 - h * 0.55, h * 0.77, w / 2 + h * 0.55, h * 1.87], 255)
+        draw.ellipse([w / 2 - h * 0.62, h * 0.80, w / 2 + h * 0.62, h * 2.04], 255)
     elif brand == "Fennoa":
-        for y in (0.03, 0.93):
-            draw.rectangle([0, h * y, w, h * (y + 0.035)], 255)
-        draw.rectangle([0, h * 0.985, w, h], 255)
+        for y, thick in ((0.025, 0.012), (0.84, 0.012), (0.875, 0.125)):
+            draw.rectangle([0, h * y, w, h * (y + thick)], 255)
     elif brand == "Tikkle":
-        x = np.linspace(0, w, 80)
-        y = h * (0.82 + 0.05 * np.sin(x / w * 4 * np.pi))
+        x = np.linspace(0, w, 200)
+        y = h * (0.85 + 0.035 * np.sin(x / w * 6 * np.pi))
         draw.polygon([*zip(x, y, strict=True), (w, h), (0, h)], 255)
     else:
-        draw.polygon([(0, h * 0.93), (w, h * 0.70), (w, h * 0.86), (0, h * 1.09)], 255)
+        draw.polygon([(0, h * 0.96), (w, h * 0.76), (w, h * 0.90), (0, h * 1.10)], 255)
 
 
 def draw_pack(row, height, side):
@@ -124,14 +155,25 @@ def draw_pack(row, height, side):
     shine = _shine(row["material"] if form["body"] == "print" else form["body"], u, v, side)
     colour = paint * light[..., None] + shine[..., None]
     if form["rings"][0]:  # the top is seen from above
-        top = (x / table[0, 0]) ** 2 + (y / back) ** 2
-        lid = _edge((1 - np.sqrt(top)) * sharp * back)
-        sheen = (0.90 + 0.22 * np.sin(3 * x / table[0, 0] + side))[..., None] * np.where(
-            top > 0.72, 1.12, 0.93
-        )[..., None]
-        colour = colour * (1 - lid[..., None]) + (colours["cap"] * sheen) * lid[..., None]
-        alpha = np.maximum(alpha, lid)
+        lid, paint = _lid(row["product"], colours["cap"], x / table[0, 0], y / back, sharp * back, side)
+        colour = colour * (1 - lid) + paint * lid
+        alpha = np.maximum(alpha, lid[..., 0])
     return np.dstack([colour.clip(0, 1), alpha]).astype(np.float32)
+
+
+def _lid(product, cap, x, y, pixels, side):
+    """Coverage and paint of the top ring, x and y from -1 to 1 within it: a plain lid, or a can's with its tab."""
+    radius = np.sqrt(x**2 + y**2)
+    paint = cap * (1.04 + 0.14 * x * side - 0.10 * y)[..., None]
+    if product == "can":
+        inside = (0.86 + 0.20 * np.sin(2.5 * x * side + 2 * y)) * (
+            1 - 0.30 * ((radius > 0.80) & (radius < 0.88) & (y < 0.2))
+        )
+        tab = (np.abs(np.hypot(x / 0.34, (y - 0.12) / 0.40) - 0.8) < 0.22) | (
+            np.hypot(x / 0.42, (y + 0.25) / 0.5) < 0.25
+        )
+        paint = np.where((radius < 0.88)[..., None], cap * (inside * (1 - 0.25 * tab))[..., None], cap * 1.14)
+    return _edge((1 - radius) * pixels)[..., None], paint
 
 
 def _at(table, v):
@@ -148,37 +190,29 @@ def _edge(distance):
 def _colours(row):
     """The pack's paints: body, cap, label, accent and ink, (3,) each."""
     body = np.asarray(row["pack_rgb"], dtype=np.float32)
-    dark = luminance(body) < 0.55
-    white, night = np.float32([1, 0.985, 0.95]), np.float32([0.09, 0.09, 0.16])
-    glass = FORMS.get(row["product"], {}).get("body") == "glass"
-    deep, pale = body * 0.55 + night * 0.2, body * 0.35 + white * 0.65
-    return dict(
-        body=body,
-        cap={
-            "can": np.float32([0.80, 0.81, 0.84]),
-            "jar": np.float32([0.93, 0.80, 0.52]),
-            "bottle": pale,
-        }.get(row["product"], white if dark else deep),
-        label=white if glass else body,
-        accent=body if glass else (pale if dark else deep),
-        ink=deep if glass else (white if dark else night),
+    hue, saturation, value = colorsys.rgb_to_hsv(*body.tolist())
+    dark = luminance(body) < 0.52
+    paper, night = np.float32([1, 0.985, 0.95]), np.float32([0.10, 0.09, 0.17])
+    deep = rgb([hue + 0.03, min(1, 1.25 * saturation + 0.2 * (saturation > 0.1)), 0.55 * value]).astype(
+        np.float32
     )
+    pale = rgb([hue + 0.05, 0.42 * saturation, min(1, value + 0.45)]).astype(np.float32)
+    glass = row["product"] in ("bottle", "jar")
+    caps = {"can": [0.80, 0.81, 0.84], "jar": [0.90, 0.76, 0.46], "bottle": [0.90, 0.76, 0.46]}
+    return {
+        "body": body,
+        "cap": np.float32(caps.get(row["product"], paper if dark or saturation > 0.15 else night)),
+        "label": paper if glass else body,
+        "accent": body if glass else (pale if dark else deep),
+        "ink": deep if glass else (paper if dark else night),
+    }
 
 
 def _printed(row, form, u, v, colours, sharp):
     """Paint of the label, wrapped round the solid."""
     top, end = form["label"]
-    height = max(8, round((end - top) * sharp))
-    radius = _profile(row["product"])[int((top + end) / 2 * STEPS), 0]
-    flat = form["round"][0] > 1
-    width = max(8, round((2 if flat else np.pi) * radius * sharp))
-    masks = _print(row["product"], row["brand"], width, height)
-    across = (u + 1) / 2 if flat else np.arcsin(u) / np.pi + 0.5
-    i = ((v - top) / (end - top) * height).clip(0, height - 1).astype(np.int32)
-    j = (across * width).clip(0, width - 1).astype(np.int32)
-    accent, ink = masks[i, j, 0, None], masks[i, j, 1, None]
-    paint = colours["label"] + (colours["accent"] - colours["label"]) * accent
-    return paint + (colours["ink"] - paint) * ink
+    across = (u + 1) / 2 if row["product"] in FLAT else np.arcsin(u) / np.pi + 0.5
+    return _sample(row, across, (v - top) / (end - top), (end - top) * sharp, colours["label"], colours)
 
 
 def _mix(paint, printed, form, v, sharp):
@@ -201,9 +235,15 @@ def _fittings(product, paint, colours, u, v, sharp):
         paint = paint + (cap - paint) * _edge((v - 0.818) * sharp)[..., None]
         paint = paint * (1 - 0.13 * (np.sin(u * 60) > 0) * (v < 0.065))[..., None]
     elif product == "pouch":
-        seal = 0.16 * (v < 0.075) + 0.25 * np.exp(-(((v - 0.135) * sharp / 2) ** 2)) * (sharp > 60)
-        hole = np.exp(-((u / 0.09) ** 6) - (((v - 0.038) / 0.014) ** 6))
-        paint = paint * (1 - seal - 0.5 * hole)[..., None]
+        zip_line = np.exp(-(((v - 0.128) / 0.006) ** 2)) - 0.6 * np.exp(-(((v - 0.116) / 0.006) ** 2))
+        gusset = v - 0.925 - 0.035 * (1 - u**2)
+        fold = np.exp(-((gusset / 0.006) ** 2)) + 0.5 * (gusset > 0)
+        seal = (v < 0.085) * (0.16 + 0.06 * np.sin(v * 520))
+        notch = np.exp(-((u / 0.10) ** 6) - (((v - 0.042) / 0.013) ** 6))
+        crease = np.sin(u * 19 + 6 * v) * np.exp(-(((v - 0.15) / 0.05) ** 2)) + np.sin(u * 15) * np.exp(
+            -(((v - 0.90) / 0.05) ** 2)
+        )
+        paint = paint * (1 - seal - 0.20 * zip_line - 0.28 * fold - 0.55 * notch + 0.07 * crease)[..., None]
     return paint
 
 
@@ -256,7 +296,7 @@ def _carton(row, height, side):
         canvas[..., 3:] = np.maximum(canvas[..., 3:], cover)
 
     s, t = _upright(x, y, LEFT, CORNER, eave_left, eave_corner, 0.965, 1.0)
-    printed = _face(row, s, t, height, colours)
+    printed = _sample(row, s, t, 0.70 * height, colours["body"], colours)
     lay(
         [(LEFT, eave_left), (CORNER, eave_corner), (CORNER, 1.0), (LEFT, 0.965)],
         printed * (bright[0] * (1.04 - 0.12 * t))[..., None],
@@ -285,19 +325,6 @@ def _upright(x, y, left, right, top_left, top_right, foot_left, foot_right):
     top = top_left + (top_right - top_left) * s
     foot = foot_left + (foot_right - foot_left) * s
     return s + 0 * y, ((y - top) / (foot - top)).clip(0, 1)
-
-
-def _face(row, s, t, height, colours):
-    """The printed front of the carton."""
-    size = max(8, round((CORNER - LEFT) * height)), max(8, round(0.70 * height))
-    masks = _print("carton", row["brand"], *size)
-    i, j = (
-        (t * size[1]).clip(0, size[1] - 1).astype(np.int32),
-        (s * size[0]).clip(0, size[0] - 1).astype(np.int32),
-    )
-    accent, ink = masks[i, j, 0, None], masks[i, j, 1, None]
-    paint = colours["body"] + (colours["accent"] - colours["body"]) * accent
-    return paint + (colours["ink"] - paint) * ink
 
 
 def _convex(points, x, y, height):

@@ -38,14 +38,21 @@ def _ring(n, radius, x=W / 2, y=W / 2, start=0.0, inner=None):
     return list(zip(x + r * np.sin(angle), y - r * np.cos(angle), strict=True))
 
 
-def _leaf(draw, x, y, length, width, turn, fill, vein):
-    """A pointed leaf from (x, y) in direction `turn` (0 is up)."""
+def leaf(draw, foot, length, width, turn, fill):
+    """A pointed leaf from its foot (x, y) in direction `turn` (0 is up, clockwise); returns its tip."""
     t = np.linspace(0, 1, 20)
     edge = width * np.sin(t * np.pi) ** 0.8
     along, across = np.concatenate([t, t[::-1]]) * length, np.concatenate([edge, -edge[::-1]])
     c, s = np.cos(turn), np.sin(turn)
-    draw.polygon(list(zip(x + along * s + across * c, y - along * c + across * s, strict=True)), fill)
-    draw.line([(x, y), (x + length * s * 0.9, y - length * c * 0.9)], vein, 4)
+    x, y = foot[0] + along * s + across * c, foot[1] - along * c + across * s
+    draw.polygon(list(zip(x, y, strict=True)), fill)
+    return foot[0] + length * s, foot[1] - length * c
+
+
+def _leaf(draw, x, y, length, width, turn, fill, vein):
+    """A leaf with its vein."""
+    tip = leaf(draw, (x, y), length, width, turn, fill)
+    draw.line([(x, y), (x + 0.9 * (tip[0] - x), y + 0.9 * (tip[1] - y))], vein, 4)
 
 
 def _mint(draw):

@@ -1,12 +1,22 @@
 """Backdrops: a setting, its light and its shadows, made small and enlarged, so that they look out of focus.
 
-Everything here is a float32 picture (B, B, 3) on a grid of B = 96; x and y run from 0 to 1, y down.
+Everything here is a float32 picture (B, B, 3) on a grid of B = 128; x and y run from 0 to 1, y down.
 """
 
-import numpy as np
+from functools import lru_cache
 
-B = 96
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from .ad_props import leaf
+
+B = 128
 Y, X = ((np.mgrid[0:B, 0:B] + 0.5) / B).astype(np.float32)
+# where fronds and branches start, their direction and length
+FRONDS = {
+    "palm": ((-0.06, 0.10, -0.05, 0.62), (-0.05, 0.34, 0.05, 0.50), (0.16, -0.08, 0.55, 0.50)),
+    "branch": ((-0.05, 0.06, 0.10, 0.70), (0.10, -0.08, 0.60, 0.55), (-0.05, 0.42, -0.15, 0.45)),
+}
 WHITE = np.float32([1, 0.99, 0.96])
 
 
@@ -26,9 +36,10 @@ def backdrop(row, base, centre, half_width, side, rng):
 
 def shadows(base, centre, half_width, side):
     """How dark the pack's shadow makes the ground, (B, B) in [0, 1): contact and cast."""
-    near = np.exp(-(((X - centre) / (half_width * 1.05)) ** 4) - ((Y - base) / 0.016) ** 2)
+    x, y = X[:1], Y[:, :1]
     far = centre - side * half_width * 0.9
-    cast = np.exp(-(((X - far) / (half_width * 1.7)) ** 2) - ((Y - base + 0.012) / 0.032) ** 2)
+    near = np.exp(-(((x - centre) / (half_width * 1.05)) ** 4)) * np.exp(-(((y - base) / 0.016) ** 2))
+    cast = np.exp(-(((x - far) / (half_width * 1.7)) ** 2)) * np.exp(-(((y - base + 0.012) / 0.032) ** 2))
     return 0.55 * near + 0.34 * cast * (1 - near)
 
 
@@ -76,28 +87,44 @@ def _pattern_of_light(theme, side, rng):
         u, v = x * 1.0 + Y * 0.45 - 0.30, Y * 1.0 - x * 0.18
         pane = _soft_box(u, 0.05, 0.29) + _soft_box(u, 0.33, 0.57)
         return 0.93 + 0.13 * pane * (_soft_box(v, -0.1, 0.28) + _soft_box(v, 0.32, 0.75))
-    if theme == "summer":  # palm leaves
-        leaf = np.zeros_like(X)
-        for k, turn in enumerate((0.15, 0.75)):
-            dx, dy = x + 0.06 - 0.10 * k, Y - 0.02 - 0.16 * k
-            along, across = dx * np.cos(turn) + dy * np.sin(turn), -dx * np.sin(turn) + dy * np.cos(turn)
-            fan = np.abs(across) < 0.22 * np.sin((along * 2.2).clip(0, 1) * np.pi)
-            leaf += fan * (0.5 + 0.5 * np.tanh(5 * (0.30 + np.sin((along - np.abs(across) * 0.7) * 95))))
-        return 1.04 - 0.17 * leaf.clip(0, 1)
+    if theme == "summer":  # palm fronds
+        return 1.04 - 0.20 * _foliage("palm", side)
     if theme == "winter":  # snowfall
         return 1 + _dots(rng, 26, 0.006, 0.020, 0.32)
     if theme == "launch":  # two beams
         beams = sum(_beam(a, b) for a, b in ((0.12, 0.5), (0.88, 0.5)))
         return 0.90 + 0.20 * beams
-    dapple = _dots(rng, 34, 0.02, 0.07, 0.5)  # sun through leaves
-    return 0.93 + 0.16 * dapple.clip(0, 1)
+    return 1.05 - 0.18 * _foliage("branch", side)  # low sun through a branch
+
+
+@lru_cache
+def _foliage(kind, side):
+    """The soft shadow of leaves reaching in from the lamp's side, (B, B) in [0, 1]."""
+    k = 4
+    picture = Image.new("L", (B * k, B * k))
+    draw = ImageDraw.Draw(picture)
+    for x, y, turn, length in FRONDS[kind]:
+        t = np.linspace(0.08, 1, 17 if kind == "palm" else 8)
+        bend = turn + 0.5 * t
+        stem = np.stack([x + length * t * np.cos(bend), y + length * t * np.sin(bend)], axis=1)
+        draw.line([tuple(point * B * k) for point in stem], 255, round(0.007 * B * k))
+        for point, angle, share in zip(stem, bend, t, strict=True):
+            for lean in (-1, 1):
+                long, wide = (0.25 * np.sin(0.5 + 2.4 * share), 0.014) if kind == "palm" else (0.12, 0.030)
+                direction = angle + lean * (0.95 - 0.35 * share)
+                leaf(draw, point * B * k, long * B * k, wide * B * k, direction + np.pi / 2, 255)
+    picture = picture.filter(ImageFilter.GaussianBlur(0.9 * k)).resize((B, B), Image.Resampling.BOX)
+    shadow = np.asarray(picture, dtype=np.float32) / 255
+    return shadow if side < 0 else shadow[:, ::-1]
 
 
 def _soft_box(u, low, high):
     return ((u - low) / 0.02 + 0.5).clip(0, 1) * ((high - u) / 0.02 + 0.5).clip(0, 1)
 
 
+@lru_cache
 def _beam(start, end):
+    """A cone of light from the top at x = start to the ground at x = end, (B, B)."""
     centre = start + (end - start) * Y
     width = 0.03 + 0.20 * Y
     return np.exp(-(((X - centre) / width) ** 4)) * (1 - 0.5 * Y)
@@ -224,7 +251,7 @@ def _harvest(colour, side, rng):
     return _over(picture, [1, 0.86, 0.50], (_dots(rng, 10, 0.010, 0.030, 0.30) * (Y < 0.72)).clip(0, 0.5))
 
 
-SCENES = dict(everyday=_everyday, summer=_summer, winter=_winter, launch=_launch, harvest=_harvest)
+SCENES = {"everyday": _everyday, "summer": _summer, "winter": _winter, "launch": _launch, "harvest": _harvest}
 
 # The small world's sky, horizon and ground at night, at dusk and by day
 SKY = np.float32([

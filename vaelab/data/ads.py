@@ -196,29 +196,30 @@ def sample_factors(n, seed=0, market="client", **fixed):
     client = market == "client"
     product = choice(len(PRODUCTS))
     brand = choice(len(BRANDS)) * (not client)
-    drawn = dict(
-        product=product,
-        brand=brand,
-        theme=choice(len(THEMES)),
-        palette=choice(len(PALETTES)),
-        background=choice(3, [0.35, 0.35, 0.30]),
-        background_shift=next(streams).normal(size=(n, 3))
+    drawn = {
+        "product": product,
+        "brand": brand,
+        "theme": choice(len(THEMES)),
+        "palette": choice(len(PALETTES)),
+        "background": choice(3, [0.35, 0.35, 0.30]),
+        "background_shift": next(streams).normal(size=(n, 3))
         * ([0.012, 0.05, 0.06] if client else [0.05, 0.15, 0.12]),
-        pack_shift=next(streams).normal(size=(n, 3)) * ([0.012, 0.04, 0.05] if client else [0.2, 0.12, 0.12]),
-        material=choice(3) if not client else ad_brands.MATERIALS[product] + 0 * choice(3),
-        scale=next(streams).uniform(0.34, 0.74, n),
-        position=choice(3, [0.5, 0.25, 0.25]),
-        offset=next(streams).normal(0, 0.02, (n, 2)).clip(-0.05, 0.05),
-        headline=choice(3, [0.25, 0.45, 0.30]),
-        badge=chance(0.42),
-        badge_red=chance(0.6),
-        call_to_action=chance(0.55),
-        button_hue=np.array(ad_brands.BUTTON_HUES)[choice(3)] if client else next(streams).random(n),
-        face=chance(0.3),
-        skin=next(streams).random(n),
-        clutter=choice(6, [0.34, 0.2, 0.16, 0.12, 0.1, 0.08]),
-        seed=next(streams).integers(0, LARGEST_SEED, n),
-    )
+        "pack_shift": next(streams).normal(size=(n, 3))
+        * ([0.012, 0.04, 0.05] if client else [0.2, 0.12, 0.12]),
+        "material": choice(3) if not client else ad_brands.MATERIALS[product] + 0 * choice(3),
+        "scale": next(streams).uniform(0.34, 0.74, n),
+        "position": choice(3, [0.5, 0.25, 0.25]),
+        "offset": next(streams).normal(0, 0.02, (n, 2)).clip(-0.05, 0.05),
+        "headline": choice(3, [0.25, 0.45, 0.30]),
+        "badge": chance(0.42),
+        "badge_red": chance(0.6),
+        "call_to_action": chance(0.55),
+        "button_hue": np.array(ad_brands.BUTTON_HUES)[choice(3)] if client else next(streams).random(n),
+        "face": chance(0.3),
+        "skin": next(streams).random(n),
+        "clutter": choice(6, [0.34, 0.2, 0.16, 0.12, 0.1, 0.08]),
+        "seed": next(streams).integers(0, LARGEST_SEED, n),
+    }
     return Factors(
         **{name: _column(name, np.clip(value, -1, None), n) for name, value in drawn.items()}
     ).replace(**fixed)
