@@ -2,16 +2,16 @@
 
 import numpy as np
 
-# name: (what is in it, short headlines, long headlines)
+# name: (what is in it, short headlines, long headlines with / where they may break)
 PRODUCTS = {
-    "bottle": ("ICED TEA", ("Cool down.", "Sip slow.", "Stay green."), ("Steeped cold. Served sunny.", "One bottle, two good hours.")),
-    "can": ("SODA", ("Pop. Fizz.", "Crack it.", "Big fizz."), ("A little fizz for a long day.", "Open one. Start something.")),
-    "carton": ("OAT MILK", ("Oat so good.", "Pour it on.", "Just oats."), ("Cold brew. Warm mornings.", "Milk made by morning oats.")),
-    "jar": ("JAM", ("Pure berry.", "Spread it.", "Berry big."), ("Every spoon a summer field.", "Ten berries in every bite.")),
-    "tube": ("HAND CREAM", ("Soft hands.", "Hello, skin.", "Be kind."), ("Long days. Soft hands.", "Ten seconds, all day soft.")),
-    "pouch": ("GRANOLA", ("Crunch on.", "Good crunch.", "Bite big."), ("Baked slow. Gone fast.", "Wake up to the crunch.")),
+    "bottle": ("ICED TEA", ("Cool down.", "Sip slow.", "Stay green."), ("Steeped cold./Served sunny.", "One bottle,/two good hours.")),
+    "can": ("SODA", ("Pop. Fizz.", "Crack it.", "Big fizz."), ("A little fizz/for a long day.", "Open one./Start something.")),
+    "carton": ("OAT MILK", ("Oat so good.", "Pour it on.", "Just oats."), ("Cold brew./Warm mornings.", "Milk made by/morning oats.")),
+    "jar": ("JAM", ("Pure berry.", "Spread it.", "Berry big."), ("Every spoon/a summer field.", "Ten berries/in every bite.")),
+    "tube": ("HAND CREAM", ("Soft hands.", "Hello, skin.", "Be kind."), ("Long days./Soft hands.", "Ten seconds,/all day soft.")),
+    "pouch": ("GRANOLA", ("Crunch on.", "Good crunch.", "Bite big."), ("Baked slow./Gone fast.", "Wake up/to the crunch.")),
 }  # fmt: skip
-OFFERS = ("-30%", "2 for 5", "-20%", "3 for 2", "-50%", "only 1.99")
+OFFERS = ("-30%", "2 for 5", "-20%", "3 for 2", "-50%", "only/1.99")
 CALLS = ("Shop now", "Try it", "Order today", "Find yours")
 
 # name: (headline typeface, pack typeface, logo mark, layout grid)

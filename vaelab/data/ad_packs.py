@@ -32,8 +32,8 @@ FORMS = {
         "profile": [(0, .220), (.07, .218), (.45, .200), (.80, .172), (.815, .172), (.82, .150), (.99, .142), (1, .138)],
         "rings": (.0, .14), "round": (4, 1), "label": (.08, .79), "cap": None, "body": "print"},
     "pouch": {
-        "profile": [(0, .300), (.075, .300), (.10, .292), (.30, .300), (.70, .325), (.95, .310), (1, .285)],
-        "rings": (.0, .10), "round": (5, 2), "label": (.10, .93), "cap": None, "body": "print"},
+        "profile": [(0, .345), (.085, .345), (.115, .325), (.36, .338), (.70, .366), (.90, .362), (.97, .335), (1, .30)],
+        "rings": (.0, .05), "round": (2.4, 1.9), "label": (.15, .90), "cap": None, "body": "print"},
 }  # fmt: skip
 FLAT = ("tube", "pouch", "carton")  # printed on the front only
 STEPS = 512  # rows of the profile's look-up table
@@ -193,7 +193,8 @@ def _colours(row):
     hue, saturation, value = colorsys.rgb_to_hsv(*body.tolist())
     dark = luminance(body) < 0.52
     paper, night = np.float32([1, 0.985, 0.95]), np.float32([0.10, 0.09, 0.17])
-    deep = rgb([hue + 0.03, min(1, 1.25 * saturation + 0.2 * (saturation > 0.1)), 0.55 * value]).astype(
+    towards = -0.05 if 0.06 < hue < 0.22 else 0.03  # yellows deepen to amber, not to olive
+    deep = rgb([hue + towards, min(1, 1.25 * saturation + 0.2 * (saturation > 0.1)), 0.55 * value]).astype(
         np.float32
     )
     pale = rgb([hue + 0.05, 0.42 * saturation, min(1, value + 0.45)]).astype(np.float32)

@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import ImageDraw
 
+from .ad_brands import luminance
+
 SKINS = np.array(
     [[250, 219, 194], [238, 190, 152], [205, 146, 104], [156, 102, 68], [104, 66, 46]], dtype=float
 )
@@ -11,13 +13,18 @@ SHIRTS = ((34, 96, 110), (232, 112, 84), (240, 190, 70), (98, 82, 150), (66, 128
 STYLES = ("bob", "bun", "short", "curls", "scarf", "long")
 
 
-def draw_person(picture, place, skin, rng):
-    """Draw head and shoulders; `place` is the centre of the head as shares of the picture, `skin` 0 to 1."""
+def draw_person(picture, place, skin, side, rng):
+    """Draw head and shoulders; `place` is the centre of the head as shares of the picture, `skin` 0 to 1.
+
+    The light comes from `side` (-1 left, 1 right).
+    """
     S = picture.width
     draw = ImageDraw.Draw(picture)
     x, y, r = place[0] * S, place[1] * S, 0.105 * S
     tone = np.array([np.interp(skin * 4, range(5), SKINS[:, c]) for c in range(3)])
     hair = HAIR[rng.integers(0, 2 if skin > 0.6 else len(HAIR))]
+    if abs(luminance(np.array(hair)) - luminance(tone)) < 45:  # hair that stands out from the skin
+        hair = HAIR[1] if skin < 0.6 else HAIR[0]
     shirt, style = SHIRTS[rng.integers(len(SHIRTS))], STYLES[rng.integers(len(STYLES))]
     lips, glasses = rng.random() < 0.5, rng.random() < 0.2
 
@@ -31,13 +38,17 @@ def draw_person(picture, place, skin, rng):
         draw.arc(box, start, end, fill=_ints(fill), width=max(1, round(width * r)))
 
     _hair_behind(style, disc, hair, shirt)
-    disc(0, 2.75, 1.55, 1.25, shirt)
-    draw.rectangle([x - 1.55 * r, y + 2.75 * r, x + 1.55 * r, S], fill=shirt)
+    for shift, grow, shade in ((0, 1, 0.88), (0.10 * side, 0.93, 1.0)):
+        fill = np.array(shirt) * shade
+        disc(shift, 2.75, 1.55 * grow, 1.25 * grow, fill)
+        edges = [x + (shift - 1.55 * grow) * r, x + (shift + 1.55 * grow) * r]
+        draw.rectangle([edges[0], y + 2.75 * r, edges[1], S], fill=_ints(fill))
     disc(0, 1.62, 0.52, 0.30, tone * 0.86)
     draw.rectangle([x - 0.33 * r, y + 0.7 * r, x + 0.33 * r, y + 1.62 * r], fill=_ints(tone * 0.86))
     for ear in (-0.84, 0.84):
         disc(ear, 0.12, 0.16, 0.22, tone * 0.92)
-    disc(0, 0, 0.84, 1.08, tone)
+    disc(0, 0, 0.84, 1.08, tone * 0.93)
+    disc(0.06 * side, -0.03, 0.77, 1.02, tone)
     for cheek in (-0.47, 0.47):
         disc(cheek, 0.36, 0.19, 0.14, tone * 0.8 + np.array([58, 14, 20]) * 0.9)
     ink = tone * 0.22

@@ -267,7 +267,7 @@ def evening(light, centre, base, half_width):
         np.array([np.interp(2 * light, range(3), SKY[:, part, c]) for c in range(3)]) for part in range(3)
     )
     picture = above + (horizon - above) * (Y[..., None] / 0.66).clip(0, 1) ** 1.4
-    height = 0.80 - 0.58 * light
+    height = 0.84 - 0.62 * light
     sun = tint(np.float32([1, 0.80, 0.50]), [1, 0.97, 0.82], light)
     picture = _over(picture, sun, 0.5 * _glow(0.5, height, 0.30) * light**0.5)
     picture = _over(picture, sun, ((0.13 - np.hypot(X - 0.5, Y - height)) / 0.014 + 0.5).clip(0, 1))

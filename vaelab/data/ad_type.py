@@ -4,7 +4,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
 FONTS = Path(__file__).parent / "fonts"
 FILES = {path.stem: path for path in FONTS.glob("*.?tf")}
@@ -18,8 +18,9 @@ def font(typeface, pixels):
 
 @lru_cache(4096)
 def _ink_size(typeface, text):
-    """Width and height of the text's ink at 100 pixels."""
-    left, top, right, bottom = font(typeface, 100).getbbox(text)
+    """Width and height at 100 pixels, from ascender to baseline or descender as the lines need."""
+    canvas = ImageDraw.Draw(Image.new("L", (1, 1)))
+    left, top, right, bottom = canvas.multiline_textbbox((0, 0), text, font(typeface, 100), spacing=20)
     return right - left, bottom - top
 
 
@@ -27,6 +28,13 @@ def fitted_font(typeface, text, width, height):
     """The largest font in which `text` fits into width x height pixels."""
     wide, high = _ink_size(typeface, text)
     return font(typeface, 100 * min(width / wide, height / high))
+
+
+def write(draw, x, y, text, fill, typeface, width, height, anchor="mm"):
+    """Text of one or two lines as large as fits into width x height pixels."""
+    face = fitted_font(typeface, text, width, height)
+    align = {"l": "left", "m": "center", "r": "right"}[anchor[0]]
+    draw.text((x, y), text, fill, font=face, anchor=anchor, align=align, spacing=0.2 * face.size)
 
 
 def draw_mark(draw, mark, x, y, radius, fill):
