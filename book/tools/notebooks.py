@@ -42,7 +42,10 @@ ANSWER = re.compile(
     r"^([ \t]*)### BEGIN SOLUTION\n.*?^[ \t]*### END SOLUTION[ \t]*\n?", re.MULTILINE | re.DOTALL
 )
 MARKERS = re.compile(r"^[ \t]*### (?:BEGIN|END) SOLUTION[ \t]*\n?", re.MULTILINE)
-EXERCISE = re.compile(r"^( *)([`:]{3,})\{exercise\} *(.*)$", re.MULTILINE)
+EXERCISE = re.compile(
+    r"^(?P<fence>[`:]{3,})\{exercise\} *(?P<title>.*)\n:label: *(?P<label>.+)\n", re.MULTILINE
+)
+REFERENCE = re.compile(r"\{ref\}`([^`<>]+)`")
 PREFIX = "application/papermill.record/"
 METADATA = {
     "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
@@ -57,18 +60,34 @@ def solved(text, chapter):
     """The notebook of a lesson: numbers, stubs, folds and ids added, nothing executed."""
     import jupytext
 
-    counter = iter(range(1, 100))
+    text, references = numbered(text, chapter)
     cells = []
     for cell in jupytext.reads(text, fmt="md:myst").cells:
-        cells += [numbered(cell, chapter, counter)] if cell.cell_type == "markdown" else code_cells(cell)
+        cells += [refer(cell, references)] if cell.cell_type == "markdown" else code_cells(cell)
     return v4.new_notebook(cells=with_ids(cells), metadata=copy.deepcopy(METADATA))
 
 
-def numbered(cell, chapter, counter):
-    """A text cell whose exercises carry their number, and whose directives all close."""
+def numbered(text, chapter):
+    """The lesson with its exercises numbered, and label -> "Exercise 1.2" for each of them."""
+    references = {}
+
+    def number(match):
+        name = f"{chapter}.{len(references) + 1}"
+        references[match["label"]] = f"Exercise {name}"
+        head = f"{match['fence']}{{exercise}} {name} · {match['title']}"
+        return f"{head}\n:label: {match['label']}\n:nonumber:\n"
+
+    text = EXERCISE.sub(number, text)
+    if text.count("{exercise}") != len(references):
+        raise ValueError("An {exercise} needs a label of its own: put ':label: name' on the line below it.")
+    return text, references
+
+
+def refer(cell, references):
+    """A text cell whose directives all close and whose references to exercises say their number."""
     check_fences(cell.source)
-    source = EXERCISE.sub(
-        lambda m: f"{m[1]}{m[2]}{{exercise}} {chapter}.{next(counter)} · {m[3]}\n:nonumber:", cell.source
+    source = REFERENCE.sub(
+        lambda m: f"{{ref}}`{references[m[1]]} <{m[1]}>`" if m[1] in references else m[0], cell.source
     )
     return v4.new_markdown_cell(source, metadata=dict(cell.metadata))
 

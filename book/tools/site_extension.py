@@ -5,13 +5,18 @@ The reference is read from the source with `ast`: nothing is imported, so the si
 
 import ast
 import re
+import textwrap
 from pathlib import Path
 
 from docutils import nodes
 from notebooks import ROOT, write_learners
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
+from sphinx_exercise.nodes import exercise_node, exercise_subtitle
 
 CODE_SPAN = re.compile(r"(`+[^`]+`+)")
+SECTION = re.compile(r"(Args|Arguments|Returns|Raises|Yields|Attributes|Shapes?|Examples?):")
+NAME = re.compile(r"[\w*`, ]+")
 MARKDOWN = re.compile(r"([\\*_\[\]<>{}$#|~!^])")
 
 
@@ -64,6 +69,12 @@ def describe(node, depth=0):
     return [f"{fence}{{{kind}}} {head}", *docstring(node), "", *members, fence, ""]
 
 
+def function_head(node, depth):
+    if any(isinstance(d, ast.Name) and d.id == "property" for d in node.decorator_list):
+        return "py:property", node.name
+    return ("py:method" if depth else "py:function"), node.name + signature(node, skip_self=depth > 0)
+
+
 def signature(node, skip_self):
     arguments = ast.parse(f"def f({ast.unparse(node.args)}): pass").body[0].args
     static = any(isinstance(d, ast.Name) and d.id == "staticmethod" for d in node.decorator_list)
@@ -83,22 +94,49 @@ def class_arguments(node):
 
 
 def docstring(node):
-    """A docstring as Markdown: plain text escaped, code spans kept, indented blocks preformatted."""
+    """A docstring as Markdown: text escaped, code spans kept, arguments a list, indented blocks as they are."""
     lines = []
     for block in re.split(r"\n\s*\n", ast.get_docstring(node) or ""):
-        if all(line.startswith("    ") for line in block.split("\n")):
+        head, _, rest = block.partition("\n")
+        if SECTION.fullmatch(head):
+            lines += [f"**{head.rstrip(':')}**", "", *arguments(rest), ""]
+        elif block.startswith("    "):
             lines += ["```text", *block.split("\n"), "```", ""]
-        elif re.match(r"(Args|Returns|Raises|Yields|Attributes|Shapes?|Example)s?:\n", block):
-            head, _, rest = block.partition("\n")
-            lines += [f"**{head}**", "", "```text", *rest.split("\n"), "```", ""]
         else:
             lines += [escape(block), ""]
     return "\n".join(lines).split("\n")
 
 
+def arguments(text):
+    """`name: what it is`, one to a bullet; deeper lines go on with the bullet above."""
+    bullets = []
+    for line in textwrap.dedent(text).split("\n"):
+        if line.startswith(" ") and bullets:
+            bullets[-1] += " " + line.strip()
+        else:
+            bullets.append(line.strip())
+    split = (bullet.partition(": ") for bullet in bullets)
+    return [
+        f"- `{n.strip('`')}`: {escape(t)}" if t and NAME.fullmatch(n) else f"- {escape(n + s + t)}"
+        for n, s, t in split
+    ]
+
+
 def escape(text):
     parts = CODE_SPAN.split(" ".join(text.split()))
     return "".join(part if part.startswith("`") else MARKDOWN.sub(r"\\\1", part) for part in parts)
+
+
+class ExerciseTitles(SphinxPostTransform):
+    """ "Exercise 1.2 · Title" instead of sphinx-exercise's "Exercise (1.2 · Title)"."""
+
+    default_priority = 19  # just before sphinx-exercise's own
+
+    def run(self):
+        for node in self.document.findall(exercise_node):
+            words = node[0].children
+            if isinstance(words[-1], exercise_subtitle):
+                node[0] = nodes.title("", f"{words[0].astext()} ", *words[-1].children)
 
 
 def offer_learner_notebook(app, pagename, templatename, context, doctree):
@@ -121,6 +159,7 @@ def write_learner_notebooks(app, exception):
 def setup(app):
     app.add_config_value("vaelab_launch_url", "", "html")
     app.add_directive("library-reference", LibraryReference)
+    app.add_post_transform(ExerciseTitles)
     app.connect("html-page-context", offer_learner_notebook)
     app.connect("build-finished", write_learner_notebooks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
