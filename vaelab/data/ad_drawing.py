@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from .ad_brands import BRANDS, CALLS, OFFERS, PRODUCTS, luminance, rgb
 from .ad_packs import draw_pack
 from .ad_people import draw_person
-from .ad_props import PROPS, sprite
+from .ad_props import PROPS, STANDING, sprite
 from .ad_scenes import backdrop, evening
 from .ad_type import draw_mark, write
 
@@ -98,11 +98,14 @@ def _props(picture, row, centre, half_width, rng):
     kinds, spins, sizes = rng.integers(0, 3, 5), rng.integers(0, 24, 5), rng.uniform(0.09, 0.15, 5)
     spots = rng.uniform(0.07, 0.93, (5, 14, 2))
     for k in range(row["clutter"]):
+        kind = PROPS[row["theme"]][kinds[k]]
+        if kind in STANDING:
+            spots[k, :, 1] = 0.80 + 0.05 * spots[k, :, 1]
         rooms = [_room(spot, sizes[k], taken) for spot in spots[k].tolist()]
         x, y = spots[k, int(np.argmax(rooms))]
         half = sizes[k] / 2
         taken.append((x - half, y - half, x + half, y + half))
-        drawn = sprite(PROPS[row["theme"]][kinds[k]], max(4, round(sizes[k] * S)), int(spins[k]) * 15)
+        drawn = sprite(kind, max(4, round(sizes[k] * S)), int(spins[k]) * 15)
         picture.paste(drawn, (round(x * S - drawn.width / 2), round(y * S - drawn.height / 2)), drawn)
 
 
@@ -121,7 +124,7 @@ def _stationery(draw, row, S):
             [S * 0.022, S * 0.022, S * 0.978, S * 0.978], outline=ink, width=max(1, round(S * 0.006))
         )
     elif grid == "band":
-        draw.rectangle([0, S * 0.882, S, S], fill=_ints(np.asarray(row["background_rgb"]) * 90))
+        draw.rectangle([0, S * 0.882, S, S], fill=_ints(np.asarray(row["background_rgb"]) * 45 + 18))
 
 
 def _words(picture, draw, row, rng):

@@ -3,7 +3,7 @@
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
 PROPS = {
     "everyday": ("mint", "bean", "daisy"),
@@ -12,13 +12,14 @@ PROPS = {
     "launch": ("star", "balloon", "gift"),
     "harvest": ("maple", "pumpkin", "apple"),
 }
+STANDING = ("pumpkin", "apple", "gift", "bean", "fir")  # on the ground; the others float or fall
 W = 256
 
 
 @lru_cache(512)
 def sprite(kind, pixels, angle):
     """A prop as an RGBA image about `pixels` wide, turned by `angle` degrees (things that stand are only tilted)."""
-    if kind in ("balloon", "gift", "pumpkin", "apple", "bauble"):
+    if kind in ("balloon", "bauble", *STANDING):
         angle = angle % 30 - 15
     turned = _master(kind).rotate(angle, Image.Resampling.BICUBIC)
     return turned.resize((pixels, pixels), Image.Resampling.BOX)
@@ -27,6 +28,9 @@ def sprite(kind, pixels, angle):
 @lru_cache
 def _master(kind):
     image = Image.new("RGBA", (W, W))
+    if kind in STANDING:
+        ImageDraw.Draw(image).ellipse([20, 206, 236, 252], (20, 14, 24, 90))
+        image = image.filter(ImageFilter.GaussianBlur(7))
     _DRAW[kind](ImageDraw.Draw(image))
     return image
 

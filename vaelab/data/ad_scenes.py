@@ -168,8 +168,8 @@ def _summer(colour, side, rng):
     sky = _over(sky, [1, 0.96, 0.80], 0.75 * _glow(x, 0.30, 0.20) + 0.25 * _glow(x, 0.30, 0.5))
     sky = _over(sky, [1, 0.98, 0.88], ((0.075 - np.hypot(X - x, Y - 0.30)) / 0.01 + 0.5).clip(0, 1))
     sea = tint(colour * 0.72, [0.05, 0.45, 0.60], 0.35) * (1.25 - 0.5 * (Y - 0.52))[..., None]
-    wave = np.sin(Y * 240 + 4 * np.sin(X * 9 + Y * 20))
-    sparkle = (wave > 0.75) * np.exp(-(((X - x) / (0.05 + 0.5 * (Y - 0.5).clip(0))) ** 2))
+    wave = np.sin(Y * 150 + 3 * np.sin(X * 8 + Y * 14)) * np.sin(X * 37 + Y * 60)
+    sparkle = (2.2 * wave - 0.5).clip(0, 1) * np.exp(-(((X - x) / (0.05 + 0.6 * (Y - 0.5).clip(0))) ** 2))
     sea = _over(sea, [1, 0.97, 0.86], 0.75 * sparkle)
     picture = _over(sky, sea, _below(0.53, 0.01))
     shore = 0.715 + 0.012 * np.sin(X * 11 + side)

@@ -47,12 +47,12 @@ def draw_mark(draw, mark, x, y, radius, fill):
             ray = [(x - radius * k * np.cos(a), y + radius * (0.45 - k * np.sin(a))) for k in (0.8, 1.15)]
             draw.line(ray, fill, max(1, round(radius * 0.14)))
     elif mark == "leaf":
-        lobe = [(np.sin(a) * 0.5, -np.cos(a)) for a in angle]
-        points = lobe + [(-px, -py) for px, py in lobe]
-        draw.polygon(
-            [(x + radius * (0.8 * px - 0.6 * py), y + radius * (0.6 * px + 0.8 * py)) for px, py in points],
-            fill,
-        )
+        t = np.linspace(-1, 1, 25)
+        for turn, size in ((0.55, 1.0), (-0.75, 0.62)):  # two leaves from one foot
+            c, s = np.cos(turn) * size * radius, np.sin(turn) * size * radius
+            along, across = np.concatenate([t, t[::-1]]) + 1, np.concatenate([1 - t**2, t**2 - 1]) * 0.42
+            points = zip(x + along * s + across * c, y + radius - along * c + across * s, strict=True)
+            draw.polygon(list(points), fill)
     elif mark == "drop":
         a = np.linspace(0, 2 * np.pi, 40)
         points = zip(0.62 * np.sin(a) * np.sin(a / 2), -np.cos(a), strict=True)

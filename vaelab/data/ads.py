@@ -355,6 +355,18 @@ class AdsDataset:
         return len(self.images)
 
 
+def label_high(ctr, cut_off=None):
+    """Which observed CTRs (n,) are high: (bool (n,), cut-off).
+
+    Without a cut-off the best 340/1100 are, exactly, and the last of them sets the cut-off; with one, all that
+    reach it.
+    """
+    if cut_off is not None:
+        return ctr >= cut_off, cut_off
+    best = np.argsort(-ctr, kind="stable")[: max(1, round(len(ctr) * HIGH_SHARE))]
+    return np.isin(np.arange(len(ctr)), best), float(ctr[best[-1]])
+
+
 def make(n=1100, size=64, seed=0, market="client", cut_off=None):
     """Draw, render and serve n ads -> `AdsDataset`.
 
@@ -364,11 +376,7 @@ def make(n=1100, size=64, seed=0, market="client", cut_off=None):
     factors = sample_factors(n, seed, market)
     impressions, clicks = run_campaign(factors, seed)
     ctr = clicks / impressions
-    if cut_off is None:
-        best = np.argsort(-ctr, kind="stable")[: max(1, round(n * HIGH_SHARE))]
-        high, cut_off = np.isin(np.arange(n), best), float(ctr[best[-1]])
-    else:
-        high = ctr >= cut_off
+    high, cut_off = label_high(ctr, cut_off)
     images = render(factors, size)
     return AdsDataset(images, factors, impressions, clicks, ctr, high, click_probability(factors), cut_off)
 
@@ -402,6 +410,9 @@ def render_one_product(flavour, position, light, size=64):
     _check_size(size)
     from .ad_drawing import draw_small_world
 
+    for name, value in (("position", position), ("light", light)):
+        if not ((np.asarray(value) >= 0) & (np.asarray(value) <= 1)).all():
+            raise ValueError(f"{name} must lie between 0 and 1, but is {value}")
     columns = np.broadcast_arrays(_places("flavour", FLAVOURS, flavour), position, light)
     rows = zip(*(np.atleast_1d(column) for column in columns), strict=True)
     return _to_tensor([draw_small_world(int(place), x, day, size) for place, x, day in rows])
