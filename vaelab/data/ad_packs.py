@@ -32,8 +32,8 @@ FORMS = {
         "profile": [(0, .220), (.07, .218), (.45, .200), (.80, .172), (.815, .172), (.82, .150), (.99, .142), (1, .138)],
         "rings": (.0, .14), "round": (4, 1), "label": (.08, .79), "cap": None, "body": "print"},
     "pouch": {
-        "profile": [(0, .345), (.085, .345), (.115, .325), (.36, .338), (.70, .366), (.90, .362), (.97, .335), (1, .30)],
-        "rings": (.0, .05), "round": (2.4, 1.9), "label": (.15, .90), "cap": None, "body": "print"},
+        "profile": [(0, .336), (.085, .336), (.12, .326), (.36, .340), (.70, .366), (.90, .362), (.97, .335), (1, .30)],
+        "rings": (.0, .05), "round": (4, 1.9), "label": (.15, .90), "cap": None, "body": "print"},
 }  # fmt: skip
 FLAT = ("tube", "pouch", "carton")  # printed on the front only
 STEPS = 512  # rows of the profile's look-up table
@@ -143,7 +143,7 @@ def draw_pack(row, height, side):
     radius, slope, _, roundness = _at(table, v)
     u = (x / radius).clip(-1, 1)
     alpha = _edge((radius - np.abs(x)) * sharp) * _edge(v * sharp) * _edge((1 - v) * sharp)
-    normal = np.sign(u) * np.abs(u) ** roundness
+    normal = u if form["round"] == (1, 1) else np.sign(u) * np.abs(u) ** roundness
     facing = np.sqrt((1 - normal**2).clip(0))
     colours = _colours(row)
     paint = np.broadcast_to(colours["body"], (*v.shape, 3)).astype(np.float32)
@@ -239,7 +239,7 @@ def _fittings(product, paint, colours, u, v, sharp):
         zip_line = np.exp(-(((v - 0.128) / 0.006) ** 2)) - 0.6 * np.exp(-(((v - 0.116) / 0.006) ** 2))
         gusset = v - 0.925 - 0.035 * (1 - u**2)
         fold = np.exp(-((gusset / 0.006) ** 2)) + 0.5 * (gusset > 0)
-        seal = (v < 0.085) * (0.16 + 0.06 * np.sin(v * 520))
+        seal = (v < 0.085) * (0.04 + 0.05 * np.sin(v * 440)) + 0.10 * np.exp(-(((v - 0.09) / 0.006) ** 2))
         notch = np.exp(-((u / 0.10) ** 6) - (((v - 0.042) / 0.013) ** 6))
         crease = np.sin(u * 19 + 6 * v) * np.exp(-(((v - 0.15) / 0.05) ** 2)) + np.sin(u * 15) * np.exp(
             -(((v - 0.90) / 0.05) ** 2)
@@ -251,7 +251,7 @@ def _fittings(product, paint, colours, u, v, sharp):
 def _light(normal, slope, facing, side):
     """Ambient and one large soft lamp, with a darker edge away from it and a shade towards the ground."""
     lamp = (0.58 * side * normal - 0.45 * slope * facing + 0.68 * facing).clip(0)
-    edge = 0.18 * np.abs(normal) ** 6
+    edge = 0.18 * (normal * normal) ** 2 * (normal * normal)
     return 0.46 + 0.68 * lamp - edge
 
 
@@ -259,21 +259,20 @@ def _shine(material, u, v, side):
     """Highlights by material: strips of a soft box, a broad sheen, or the bands of metal."""
     a = u * side
     fade = (v * 8).clip(0, 1) * ((1 - v) * 8).clip(0, 1)
-    rim = 0.22 * np.exp(-(((a + 0.96) / 0.05) ** 2))
+    rim = 0.22 * _bump(a, -0.96, 0.05)
     if material == "glass":
-        return (
-            fade * (0.60 * np.exp(-(((a - 0.62) / 0.07) ** 4)) + 0.16 * np.exp(-(((a + 0.66) / 0.05) ** 2)))
-            + rim
-        )
+        return fade * (0.60 * _bump(a, 0.62, 0.08, square=True) + 0.16 * _bump(a, -0.66, 0.05)) + rim
     if material == "metal":
-        return (
-            0.34 * np.exp(-(((a - 0.52) / 0.11) ** 2))
-            - 0.14 * np.exp(-(((a - 0.14) / 0.16) ** 2))
-            + 1.3 * rim
-        )
+        return 0.34 * _bump(a, 0.52, 0.11) - 0.14 * _bump(a, 0.14, 0.16) + 1.3 * rim
     if material == "gloss":
-        return fade * 0.42 * np.exp(-(((a - 0.58) / 0.09) ** 4)) + rim
-    return 0.07 * np.exp(-(((a - 0.4) / 0.3) ** 2)) + 0.5 * rim
+        return fade * 0.42 * _bump(a, 0.58, 0.10, square=True) + rim
+    return 0.07 * _bump(a, 0.4, 0.3) + 0.5 * rim
+
+
+def _bump(a, centre, width, square=False):
+    """1 at the centre and 0 away from it, as a bell or with a flat top."""
+    t = ((a - centre) / width) ** 2
+    return np.exp(-t * t if square else -t)
 
 
 # The carton: corners in units of its height, y down. Front and side faces have upright edges.
