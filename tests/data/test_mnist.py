@@ -6,6 +6,7 @@ import os
 import struct
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,3 +114,9 @@ def test_the_real_files():
     # Labels belong to their pictures: ones are thin, zeros are wide.
     ink = images.sum(dim=(1, 2, 3))
     assert ink[labels == 0].mean() > 1.8 * ink[labels == 1].mean()
+
+
+def test_the_data_card_lists_both_editions():
+    card = (Path(__file__).parents[2] / "book" / "data-cards.md").read_text(encoding="utf-8")
+    for files in mnist.EDITIONS.values():
+        assert all(f"{digest}  {name}\n" in card for name, digest in files.items())

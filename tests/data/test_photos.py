@@ -90,3 +90,12 @@ def test_a_missing_package_is_named(monkeypatch):
     photos._read.cache_clear()
     with pytest.raises(ImportError, match="vaelab.data.photos needs scikit-image: install it with `pip install"):
         photos.load()
+
+
+def test_the_data_card_says_what_the_code_says():
+    card = (Path(__file__).parents[2] / "book" / "data-cards.md").read_text(encoding="utf-8")
+    for name, photo in photos.PHOTOS.items():
+        (row,) = [line for line in card.splitlines() if line.startswith(f"| `{name}` ")]
+        assert photo.kind in row and row.endswith(f"| {photo.licence} |")
+        assert all(word in row for word in photo.source.split() if not word.startswith("http"))
+        assert f"{photo.sha256}  {photo.file}\n" in card

@@ -98,7 +98,7 @@ PHOTOS = {
         "page.png",
         "text",
         "not stated for this file",
-        "scikit-image, a photographed page of its own manual",
+        "scikit-image, a scanned page (of its own tutorial, by the words on it)",
         "341a6f0a61557662b02734a9b6e56ec33a915b2c41886b97509dedf2a43b47a3",
         {"headline": (4, 0, 34, 300), "small print": (45, 0, 100, 384)},
     ),
