@@ -9,8 +9,8 @@ How a lesson is written is in CONTRIBUTING.md, and by example in tests/book/fixt
 * A lesson is MyST; code stands in `{code-cell} ipython3`. On the site its code is folded, in the notebook open.
   Header keys of a cell (between `---` lines): `tags`, and for a cell that draws one picture `caption`, `alt`,
   and if wanted `name` (to refer to it) and `width`.
-* Tags: `exercise`, `check`, `analyst` (the whole cell is folded on the site), `show-code` (not folded), and
-  the tolerances of nbval_comparer.py.
+* Tags: `exercise`, `check`, `analyst` (the whole cell is folded on the site), `show-code` (not folded),
+  `remove-input` (no code on the site at all), and the tolerances of nbval_comparer.py.
 * An exercise is an `{exercise}` directive (with `:label:`; its first line "Difficulty 2/5 · 5 minutes"; hints
   are `{dropdown}`s inside it), then a cell tagged `exercise` with the answer between `### BEGIN SOLUTION`
   and `### END SOLUTION`, then a cell tagged `check`. The number, the stub and the fold round the solution
@@ -47,6 +47,7 @@ EXERCISE = re.compile(
 )
 REFERENCE = re.compile(r"\{ref\}`([^`<>]+)`")
 PREFIX = "application/papermill.record/"
+OWN_FOLD = {"show-code", "remove-input", "remove-cell"}
 METADATA = {
     "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
     "language_info": {"name": "python", "file_extension": ".py", "pygments_lexer": "ipython3"},
@@ -141,7 +142,8 @@ def site_metadata(metadata):
             "code_prompt_show": "For the analyst: code and result",
             "code_prompt_hide": "For the analyst",
         }
-    tags += ["hide-cell"] if "analyst" in tags else ["hide-input"] if "show-code" not in tags else []
+    if not OWN_FOLD & set(tags):
+        tags.append("hide-cell" if "analyst" in tags else "hide-input")
     return metadata | {"tags": tags} | ({"mystnb": site} if site else {})
 
 

@@ -8,8 +8,9 @@ import re
 import textwrap
 from pathlib import Path
 
+import nbformat
 from docutils import nodes
-from notebooks import ROOT, write_learners
+from notebooks import BOOK, ROOT, write_learners
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 from sphinx_exercise.nodes import exercise_node, exercise_subtitle
@@ -127,6 +128,34 @@ def escape(text):
     return "".join(part if part.startswith("`") else MARKDOWN.sub(r"\\\1", part) for part in parts)
 
 
+class ChapterCards(SphinxDirective):
+    """`{chapter-cards}`: one card for every chapter there is: its title and its client's question."""
+
+    def run(self):
+        lines = ["::::{grid} 1 1 2 2", ":gutter: 3", ""]
+        for path in sorted(BOOK.glob("[0-9]*.ipynb")):
+            self.env.note_dependency(str(path))
+            title, question = chapter_summary(nbformat.read(path, 4))
+            number = int(path.stem.split("-")[0])
+            lines += [
+                f":::{{grid-item-card}} {number} · {title}",
+                f":link: {path.stem}",
+                ":link-type: doc",
+                "",
+            ]
+            lines += [question, ":::", ""]
+        container = nodes.container()
+        self.state.nested_parse([*lines, "::::"], self.content_offset, container)
+        return container.children
+
+
+def chapter_summary(notebook):
+    """A chapter's title and the paragraph of its box "The client's question"."""
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    question = re.search(r"^:class: client\n+(.*?)(?:\n\n|\n:::)", text, re.MULTILINE | re.DOTALL)
+    return re.search(r"^# (.*)$", text, re.MULTILINE)[1], question[1] if question else ""
+
+
 class ExerciseTitles(SphinxPostTransform):
     """ "Exercise 1.2 · Title" instead of sphinx-exercise's "Exercise (1.2 · Title)"."""
 
@@ -159,6 +188,7 @@ def write_learner_notebooks(app, exception):
 def setup(app):
     app.add_config_value("vaelab_launch_url", "", "html")
     app.add_directive("library-reference", LibraryReference)
+    app.add_directive("chapter-cards", ChapterCards)
     app.add_post_transform(ExerciseTitles)
     app.connect("html-page-context", offer_learner_notebook)
     app.connect("build-finished", write_learner_notebooks)
