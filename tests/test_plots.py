@@ -79,6 +79,12 @@ def test_mosaic_decodes_each_cell_at_its_centre_second_coordinate_up():
     np.testing.assert_allclose(picture[::2, 0, 1], centres[::-1] / 10 + 0.5, atol=1e-6)
 
 
+def test_mosaic_leaves_white_gaps():
+    picture = plots.mosaic(coordinates, extent=2.0, n=2, gap=3)
+    assert picture.shape == (10, 10, 3)
+    assert (picture[0] == 1).all() and (picture[3:6] == 1).all() and picture[1, 1, 2] == 0
+
+
 def test_latent_map_axes_carry_the_coordinates():
     axes = plots.latent_map(coordinates, extent=2.5, n=3, title="Map").axes[0]
     assert axes.images[0].get_extent() == [-2.5, 2.5, -2.5, 2.5]

@@ -91,15 +91,23 @@ def latent_map(
     return _closed(figure)
 
 
-def mosaic(decode: Callable[[torch.Tensor], torch.Tensor], extent: float, n: int) -> np.ndarray:
-    """The n × n lattice over [-extent, extent]², each cell the picture decoded at its centre: (nH, nW, C)."""
+def mosaic(
+    decode: Callable[[torch.Tensor], torch.Tensor], extent: float, n: int, gap: int = 0
+) -> np.ndarray:
+    """The n × n lattice over [-extent, extent]², each cell the picture decoded at its centre, in [0, 1].
+
+    (n (H + gap), n (W + gap), 3), with `gap` white pixels between the pictures.
+    """
     steps = (torch.arange(n) + 0.5) / n * 2 * extent - extent
     second, first = torch.meshgrid(steps.flip(0), steps, indexing="ij")
     with torch.no_grad():
         images = decode(torch.stack([first, second], -1).reshape(-1, 2))
-    cells = np.stack(_pictures(images)).reshape(n, n, *images.shape[-2:], -1)
-    picture = cells.swapaxes(1, 2).reshape(n * images.shape[-2], n * images.shape[-1], -1)
-    return np.broadcast_to(picture, (*picture.shape[:2], 3))
+    cells = np.stack(_pictures(images))
+    before, after = gap // 2, gap - gap // 2
+    cells = np.pad(cells, ((0, 0), (before, after), (before, after), (0, 0)), constant_values=1.0)
+    _, h, w, channels = cells.shape
+    picture = cells.reshape(n, n, h, w, channels).swapaxes(1, 2).reshape(n * h, n * w, channels)
+    return np.broadcast_to(picture, (n * h, n * w, 3))
 
 
 def codes(

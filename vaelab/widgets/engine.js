@@ -47,16 +47,11 @@ const makers = {
   },
 
   conv(layer, weights) {
-    const { p, h } = layer;
-    return gather(layer, weights, (Y, r) => (Y + r - p >= 0 && Y + r - p < h ? Y + r - p : -1));
+    return gather(layer, weights, (at, cell) => at + cell - layer.p);
   },
 
-  deconv(layer, weights) { // a transposed convolution, gathered: which input pixels reach output row Y?
-    const { s, p, h } = layer;
-    return gather(layer, weights, (Y, r) => {
-      const row = (Y + p - r) / s;
-      return Number.isInteger(row) && row >= 0 && row < h ? row : -1;
-    });
+  deconv(layer, weights) { // a transposed convolution, gathered: which input pixels reach this output pixel?
+    return gather(layer, weights, (at, cell) => (at + layer.p - cell) / layer.s);
   },
 
   norm({ c, h, width, groups, eps, w, b }, weights) {
@@ -102,17 +97,19 @@ const makers = {
 };
 
 // Both convolutions: for each output pixel, its taps (input pixel, kernel cell), then four output channels at
-// once. Weights (out, kernel row, kernel column, in), padded to a multiple of four outputs.
+// once. `source` tells which input row (or column) a kernel cell reads for an output row (or column).
+// Weights (out, kernel row, kernel column, in), padded to a multiple of four outputs.
 function gather({ c, h, width, k, out, H, W, w, b }, weights, source) {
   const row = k * k * c, padded = (out + 3) & ~3;
   const kernel = new Float32Array(padded * row), bias = new Float32Array(padded);
   kernel.set(weights.subarray(w, w + out * row));
   bias.set(weights.subarray(b, b + out));
+  const inside = (at, size) => Number.isInteger(at) && at >= 0 && at < size;
   const taps = [...Array(H * W).keys()].map((pixel) => Int32Array.from(tapsOf(pixel)));
   function* tapsOf(pixel) {
     for (let r = 0; r < k; r++) for (let q = 0; q < k; q++) {
       const y = source(Math.floor(pixel / W), r), x = source(pixel % W, q);
-      if (y >= 0 && x >= 0) yield* [(y * width + x) * c, (r * k + q) * c];
+      if (inside(y, h) && inside(x, width)) yield* [(y * width + x) * c, (r * k + q) * c];
     }
   }
   const y = new Float32Array(H * W * out), four = new Float32Array(4);

@@ -26,6 +26,7 @@ from vaelab.widgets import export
 HERE = Path(__file__).parent
 SCRIPT = "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("engine.js", "explorer.js"))
 STYLE = (HERE / "explorer.css").read_text(encoding="utf-8")
+TILES = 11  # pictures across the map; odd, so that one stands at the centre
 TILES_PIXELS = 440  # the map's picture: sharp enough for its 384 css pixels, and light
 
 
@@ -87,21 +88,23 @@ class Panel:
         x, y = self.start
         return (
             f'<section class="vx-panel"><p class="vx-name">{html.escape(self.name)}</p><div class="vx-stage">'
-            f'<div class="vx-left"><div class="vx-map"><img class="vx-tiles{hard}" width="320" draggable="false" '
-            f'alt="{html.escape(self.alt)}" src="{self._tiles()}">{self._dots()}</div>{self._legend()}'
-            '<p class="vx-help">A still picture. Where scripts run, a point can be dragged over the map.</p></div>'
-            f'<div class="vx-right"><img class="vx-picture{hard}" width="256" src="{self._picture()}" '
+            f'<div class="vx-map"><img class="vx-tiles{hard}" width="320" draggable="false" '
+            f'alt="{html.escape(self.alt)}" src="{self._tiles()}">{self._dots()}</div>'
+            f'<div class="vx-side"><img class="vx-picture{hard}" width="256" src="{self._picture()}" '
             f'alt="The picture decoded at z = ({x:.2f}, {y:.2f}).">'
             f'<p class="vx-readout"><span class="vx-z">z = ({x:.2f}, {y:.2f})</span><span class="vx-near"></span></p>'
+            f'</div><div class="vx-notes">{self._legend()}'
+            '<p class="vx-help">A still picture. Where scripts run, a point can be dragged over the map.</p>'
             "</div></div></section>"
         )
 
     def _tiles(self) -> str:
-        n = 15 if self.tiny else 11
-        tiles = Image.fromarray(_bytes(mosaic(lambda z: self.layers(z.double()), self.extent, n)))
+        gap = max(1, self.decoder["w"] // 16)
+        tiles = mosaic(lambda z: self.layers(z.double()), self.extent, TILES, gap)
+        picture = Image.fromarray(_bytes(tiles))
         if self.tiny:
-            return _uri(tiles, "PNG")
-        return _uri(tiles.resize((TILES_PIXELS, TILES_PIXELS), Image.Resampling.LANCZOS), "JPEG", quality=84)
+            return _uri(picture, "PNG")
+        return _uri(picture.resize((TILES_PIXELS, TILES_PIXELS), Image.Resampling.LANCZOS), "JPEG", quality=84)
 
     def _picture(self) -> str:
         z = torch.tensor([self.start], dtype=torch.float64)

@@ -83,10 +83,11 @@ def _leaves(module: nn.Module) -> Iterator[nn.Module]:
 
 
 def _check(module: nn.Module) -> None:
-    plain = type(module) in {*POINTWISE, nn.Linear, nn.Unflatten, nn.GroupNorm}
+    plain = type(module) in {*POINTWISE, nn.Linear, nn.Unflatten}
+    norm = isinstance(module, nn.GroupNorm) and module.affine
     shuffle = isinstance(module, nn.PixelShuffle) and module.upscale_factor == 2
     upsample = isinstance(module, nn.Upsample) and module.mode == "nearest" and float(module.scale_factor or 0) == 2
-    if not (plain or shuffle or upsample or _plain_convolution(module)):
+    if not (plain or norm or shuffle or upsample or _plain_convolution(module)):
         raise TypeError(f"The explorer's JavaScript cannot run the layer {module}.")
 
 
