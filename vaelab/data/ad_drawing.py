@@ -42,7 +42,7 @@ def draw_ad(row, size):
     draw = ImageDraw.Draw(picture)
     _stationery(draw, row, S)
     _stand(picture, pack, centre, base)
-    _words(picture, draw, row, streams[3])
+    _words(picture, draw, row, base - row["scale"], streams[3])
     return np.asarray(picture.resize((size, size), Image.Resampling.BOX))
 
 
@@ -119,7 +119,7 @@ def _stationery(draw, row, S):
     """What the brand's layout prints on every ad: a frame or a band."""
     grid = BRANDS[row["brand"]][3]
     if grid == "framed":
-        ink = DARK if luminance(row["background_rgb"]) > 0.52 else LIGHT
+        ink = DARK if luminance(row["background_rgb"]) > 0.55 else LIGHT
         draw.rectangle(
             [S * 0.022, S * 0.022, S * 0.978, S * 0.978], outline=ink, width=max(1, round(S * 0.006))
         )
@@ -127,7 +127,7 @@ def _stationery(draw, row, S):
         draw.rectangle([0, S * 0.882, S, S], fill=_ints(np.asarray(row["background_rgb"]) * 45 + 18))
 
 
-def _words(picture, draw, row, rng):
+def _words(picture, draw, row, pack_top, rng):
     """Headline, logo, button and badge, in the brand's layout."""
     S = picture.width
     which = rng.integers(0, 2**20, 3)
@@ -135,7 +135,7 @@ def _words(picture, draw, row, rng):
     button, logo = GRIDS[grid]
     if row["headline"] != "none":
         lines = PRODUCTS[row["product"]][1 if row["headline"] == "short" else 2]
-        _headline(picture, draw, lines[which[0] % len(lines)], row)
+        _headline(picture, draw, lines[which[0] % len(lines)], row, pack_top)
     ink = _ink(picture, (logo[0], 0.92, logo[1], 0.965))
     draw_mark(draw, mark, (logo[0] + 0.022) * S, 0.943 * S, 0.022 * S, ink)
     write(
@@ -159,15 +159,15 @@ def _ink(picture, box):
     """Dark or light, whichever stands out from that part of the picture."""
     S = picture.width
     part = picture.crop([round(edge * S) for edge in box]).resize((8, 8), Image.Resampling.BOX)
-    return DARK if luminance(np.asarray(part, dtype=float) / 255).mean() > 0.52 else LIGHT
+    return DARK if luminance(np.asarray(part, dtype=float) / 255).mean() > 0.55 else LIGHT
 
 
-def _headline(picture, draw, text, row):
+def _headline(picture, draw, text, row, pack_top):
     """One line above the pack; two lines beside the badge's place where a small pack leaves room."""
     S = picture.width
     typeface, _, _, grid = BRANDS[row["brand"]]
     short = row["headline"] == "short"
-    left, top, right, bottom = (0.055, 0.048, 0.945, 0.150 if short else 0.120)
+    left, top, right, bottom = (0.055, 0.042, 0.945, min(0.150 if short else 0.120, pack_top - 0.015))
     anchor = "lm" if grid == "left" else "mm"
     if row["scale"] < 0.55 and not short:
         text, bottom = text.replace("/", "\n"), 0.235

@@ -104,13 +104,13 @@ def _foliage(kind, side):
     picture = Image.new("L", (B * k, B * k))
     draw = ImageDraw.Draw(picture)
     for x, y, turn, length in FRONDS[kind]:
-        t = np.linspace(0.08, 1, 17 if kind == "palm" else 8)
+        t = np.linspace(0.08, 1, 12 if kind == "palm" else 8)
         bend = turn + 0.5 * t
         stem = np.stack([x + length * t * np.cos(bend), y + length * t * np.sin(bend)], axis=1)
         draw.line([tuple(point * B * k) for point in stem], 255, round(0.007 * B * k))
         for point, angle, share in zip(stem, bend, t, strict=True):
             for lean in (-1, 1):
-                long, wide = (0.25 * np.sin(0.5 + 2.4 * share), 0.014) if kind == "palm" else (0.12, 0.030)
+                long, wide = (0.25 * np.sin(0.5 + 2.4 * share), 0.021) if kind == "palm" else (0.12, 0.030)
                 direction = angle + lean * (0.95 - 0.35 * share)
                 leaf(draw, point * B * k, long * B * k, wide * B * k, direction + np.pi / 2, 255)
     picture = picture.filter(ImageFilter.GaussianBlur(0.9 * k)).resize((B, B), Image.Resampling.BOX)
@@ -168,8 +168,8 @@ def _summer(colour, side, rng):
     sky = _over(sky, [1, 0.96, 0.80], 0.75 * _glow(x, 0.30, 0.20) + 0.25 * _glow(x, 0.30, 0.5))
     sky = _over(sky, [1, 0.98, 0.88], ((0.075 - np.hypot(X - x, Y - 0.30)) / 0.01 + 0.5).clip(0, 1))
     sea = tint(colour * 0.72, [0.05, 0.45, 0.60], 0.35) * (1.25 - 0.5 * (Y - 0.52))[..., None]
-    wave = np.sin(Y * 150 + 3 * np.sin(X * 8 + Y * 14)) * np.sin(X * 37 + Y * 60)
-    sparkle = (2.2 * wave - 0.5).clip(0, 1) * np.exp(-(((X - x) / (0.05 + 0.6 * (Y - 0.5).clip(0))) ** 2))
+    wave = np.sin(Y * 230 + 2 * np.sin(X * 7 + Y * 11)) * np.sin(X * 21 + Y * 47)
+    sparkle = (2 * wave - 0.4).clip(0, 1) * np.exp(-(((X - x) / (0.04 + 0.6 * (Y - 0.5).clip(0))) ** 2))
     sea = _over(sea, [1, 0.97, 0.86], 0.75 * sparkle)
     picture = _over(sky, sea, _below(0.53, 0.01))
     shore = 0.715 + 0.012 * np.sin(X * 11 + side)
