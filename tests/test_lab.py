@@ -237,12 +237,12 @@ def test_plain_torch_elsewhere(lab, installers, monkeypatch, platform, gpu, env)
 
 def test_pips_sources_are_handed_to_uv(lab, monkeypatch, tmp_path):
     fake_venv(lab)
-    for name in [n for n in os.environ if n.startswith(("PIP_", "UV_"))]:
+    for name in [n for n in os.environ if n.startswith(("PIP_", "UV_", "SSL_"))]:
         monkeypatch.delenv(name)
     config = tmp_path / "pip.conf"
     config.write_text(
         "[global]\nindex-url = https://one.example/simple\nextra-index-url =\n  https://two.example/simple\n"
-        "  https://three.example/simple\nfind-links = /srv/a\n"
+        "  https://three.example/simple\nfind-links = /srv/a\ncert = /srv/ca.pem\n"
     )
     monkeypatch.setenv("PIP_CONFIG_FILE", str(config))
     monkeypatch.setenv("PIP_FIND_LINKS", "/srv/b /srv/c")
@@ -251,6 +251,7 @@ def test_pips_sources_are_handed_to_uv(lab, monkeypatch, tmp_path):
     env = lab.uv_environment()
     assert env["UV_FIND_LINKS"] == "/srv/b,/srv/c"  # the variable comes before the file, as in pip
     assert env["UV_INDEX"] == "https://two.example/simple https://three.example/simple"
+    assert env["SSL_CERT_FILE"] == "/srv/ca.pem"
     assert env["UV_INDEX_STRATEGY"] == "unsafe-best-match"
     assert env["UV_DEFAULT_INDEX"] == "https://chosen.example/simple"  # what the user told uv stays
 
@@ -325,11 +326,14 @@ def test_every_check_runs_and_one_failure_is_enough(lab, monkeypatch, capsys):
 
 @pytest.mark.parametrize(("given", "seen"), [(None, "1"), ("2", "2")])
 def test_one_thread_unless_told_otherwise(lab, monkeypatch, given, seen):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if given:
-        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    monkeypatch.setenv("OMP_NUM_THREADS", given or "")
+    if given is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
     lab.PYTHON = sys.executable
-    assert lab.run("-c", f"import os; raise SystemExit(os.environ['OMP_NUM_THREADS'] != '{seen}')") == 0
+    monkeypatch.setattr(lab, "setup", lambda command: None)
+    code = f"import os; raise SystemExit(os.environ['OMP_NUM_THREADS'] != '{seen}')"
+    monkeypatch.setattr(lab, "test", lambda everything: lab.run("-c", code))
+    assert lab.main(["test"]) == 0
 
 
 @pytest.mark.parametrize("words", [[], ["bok"], ["book", "--all"], ["test", "quickly"], ["open", "notebook"]])
