@@ -51,6 +51,15 @@ RANGES = {
     "seed": (0, LARGEST_SEED),
 }
 
+# How often each word or flag is drawn; the other words are equally likely
+SHARES = {
+    "background": (0.35, 0.35, 0.30),
+    "position": (0.50, 0.25, 0.25),
+    "headline": (0.25, 0.45, 0.30),
+    "clutter": (0.34, 0.20, 0.16, 0.12, 0.10, 0.08),
+}
+CHANCES = {"badge": 0.42, "badge_red": 0.6, "call_to_action": 0.55, "face": 0.3}
+
 HIGH_SHARE = 340 / 1100  # of the client's 1,100 ads, 340 are called high CTR
 GAIN, BASE, TAU = 0.7, -4.4, 0.35
 MEDIAN_IMPRESSIONS, IMPRESSION_SPREAD, FEWEST_IMPRESSIONS = 6000, 0.6, 300
@@ -177,6 +186,13 @@ def _places(name, known, value):
     return np.array([lookup[item] for item in value.ravel().tolist()], dtype=np.int64).reshape(value.shape)
 
 
+# How far colours stray from the brand's, as standard deviations of hue, saturation and value, by market
+STRAY = {
+    "client": {"background": [0.012, 0.05, 0.06], "pack": [0.012, 0.04, 0.05]},
+    "open": {"background": [0.05, 0.15, 0.12], "pack": [0.20, 0.12, 0.12]},
+}
+
+
 def sample_factors(n, seed=0, market="client", **fixed):
     """Draw the factors of n ads; `fixed` sets some of them (`product="bottle"`, `headline="none"`, ...).
 
@@ -185,44 +201,27 @@ def sample_factors(n, seed=0, market="client", **fixed):
     _check_count(n)
     if market not in MARKETS:
         raise ValueError(f"unknown market {market!r}: choose from {', '.join(MARKETS)}")
-    streams = iter(np.random.default_rng(seed).spawn(20))  # one stream a factor
-
-    def choice(k, p=None):
-        return next(streams).choice(k, n, p=p)
-
-    def chance(p):
-        return next(streams).random(n) < p
-
-    client = market == "client"
-    product = choice(len(PRODUCTS))
-    brand = choice(len(BRANDS)) * (not client)
-    drawn = {
-        "product": product,
-        "brand": brand,
-        "theme": choice(len(THEMES)),
-        "palette": choice(len(PALETTES)),
-        "background": choice(3, [0.35, 0.35, 0.30]),
-        "background_shift": next(streams).normal(size=(n, 3))
-        * ([0.012, 0.05, 0.06] if client else [0.05, 0.15, 0.12]),
-        "pack_shift": next(streams).normal(size=(n, 3))
-        * ([0.012, 0.04, 0.05] if client else [0.2, 0.12, 0.12]),
-        "material": choice(3) if not client else ad_brands.MATERIALS[product] + 0 * choice(3),
-        "scale": next(streams).uniform(0.34, 0.74, n),
-        "position": choice(3, [0.5, 0.25, 0.25]),
-        "offset": next(streams).normal(0, 0.02, (n, 2)).clip(-0.05, 0.05),
-        "headline": choice(3, [0.25, 0.45, 0.30]),
-        "badge": chance(0.42),
-        "badge_red": chance(0.6),
-        "call_to_action": chance(0.55),
-        "button_hue": np.array(ad_brands.BUTTON_HUES)[choice(3)] if client else next(streams).random(n),
-        "face": chance(0.3),
-        "skin": next(streams).random(n),
-        "clutter": choice(6, [0.34, 0.2, 0.16, 0.12, 0.1, 0.08]),
-        "seed": next(streams).integers(0, LARGEST_SEED, n),
+    draws = dict(
+        zip(NAMES, np.random.default_rng(seed).spawn(len(NAMES)), strict=True)
+    )  # one stream a factor
+    drawn = {name: draws[name].choice(len(words), n) for name, words in WORDS.items() if name not in SHARES}
+    drawn |= {name: draws[name].choice(len(p), n, p=p) for name, p in SHARES.items()}
+    drawn |= {name: draws[name].random(n) < p for name, p in CHANCES.items()}
+    drawn |= {
+        "background_shift": draws["background_shift"].normal(0, STRAY[market]["background"], (n, 3)),
+        "pack_shift": draws["pack_shift"].normal(0, STRAY[market]["pack"], (n, 3)).clip(-1, 1),
+        "scale": draws["scale"].uniform(0.34, 0.74, n),
+        "offset": draws["offset"].normal(0, 0.02, (n, 2)).clip(-0.05, 0.05),
+        "button_hue": draws["button_hue"].random(n),
+        "skin": draws["skin"].random(n),
+        "seed": draws["seed"].integers(0, LARGEST_SEED, n),
     }
-    return Factors(
-        **{name: _column(name, np.clip(value, -1, None), n) for name, value in drawn.items()}
-    ).replace(**fixed)
+    if market == "client":
+        hues = np.array(ad_brands.BUTTON_HUES)
+        drawn["brand"] = np.zeros(n, dtype=np.int64)
+        drawn["material"] = ad_brands.MATERIALS[drawn["product"]]
+        drawn["button_hue"] = hues[(drawn["button_hue"] * len(hues)).astype(int)]
+    return Factors(**drawn).replace(**fixed)
 
 
 def visual_score(factors):
