@@ -39,7 +39,8 @@ def read_picture(
     """
     notes = set() if notes is None else notes
     try:
-        with open(file, "rb") as stream:
+        with open(file, "rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own remarks do not name the file; ours do
             image = _open(stream, file)
             if draft:
                 image.draft(None, (draft, draft))
@@ -61,9 +62,7 @@ def _open(stream: io.BufferedReader, file) -> Image.Image:
         raise PictureError(file, "is empty (0 bytes): export it again.")
     Image.init()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own warning about size; ours is stricter
-            image = Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
+        image = Image.open(stream, formats=[name for name in FORMATS if name in Image.OPEN])
     except Image.DecompressionBombError as error:
         raise PictureError(file, _too_large("")) from error
     except Exception as error:  # parsers meet damaged headers with errors of every kind
