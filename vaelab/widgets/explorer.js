@@ -32,7 +32,7 @@ function makePanel(element, panel, onMove) {
   const handle = make("span", { className: "vx-handle" });
   const spoken = make("span", { className: "vx-spoken" }, { "aria-live": "polite" });
   const canvas = make("canvas", { className: element.querySelector(".vx-picture").className, width: panel.width, height: panel.height }, { role: "img" });
-  const { extent } = panel;
+  const { extent } = panel, codes = readCodes(map.dataset.codes), far = Number(map.dataset.far);
   let z = [...panel.start], decode = null, queued = false, silence = 0;
 
   element.querySelector(".vx-picture").replaceWith(canvas);
@@ -47,10 +47,10 @@ function makePanel(element, panel, onMove) {
     paint(canvas, decode(z), panel.decoder.c);
     map.style.setProperty("--x", `${50 + (50 * z[0]) / extent}%`);
     map.style.setProperty("--y", `${50 - (50 * z[1]) / extent}%`);
-    const [place, near, far] = describe(z, panel);
+    const [place, near, isFar] = describe(z, codes, far, panel);
     readout.querySelector(".vx-z").textContent = place;
     readout.querySelector(".vx-near").textContent = near;
-    readout.classList.toggle("vx-far", far);
+    readout.classList.toggle("vx-far", isFar);
     canvas.setAttribute("aria-label", `Decoded picture at ${place}`);
     clearTimeout(silence); // say it once the point rests
     silence = setTimeout(() => (spoken.textContent = `${place}. ${near}`), 400);
@@ -89,7 +89,12 @@ function listen(map, extent, current, move) {
   });
 }
 
-function describe(z, { item, codes, names, far }) {
+function readCodes(text) { // "x y kind x y kind …" -> [[x, y, kind], …]
+  const numbers = text ? text.split(" ").map(Number) : [];
+  return numbers.flatMap((x, i) => (i % 3 ? [] : [numbers.slice(i, i + 3)]));
+}
+
+function describe(z, codes, far, { item, names }) {
   const show = (value) => value.toFixed(2).replace("-", "−").replace(/^−(0\.00)$/, "$1");
   const place = `z = (${show(z[0])}, ${show(z[1])})`;
   if (!codes.length) return [place, "", false];

@@ -59,7 +59,7 @@ class Panel:
         self.name, self.extent, self.item, self.alt, self.start = name, extent, item, alt, tuple(map(float, start))
         self.layers = export.layers(decoder)
         self.decoder = export.pack(self.layers)
-        self.codes = np.zeros((0, 2)) if codes is None else np.round(np.asarray(codes, dtype=np.float64), 3)
+        self.codes = np.zeros((0, 2)) if codes is None else np.asarray(codes, dtype=np.float64)
         if self.codes.ndim != 2 or self.codes.shape[1] != 2:
             raise ValueError(f"Panel {name!r}: codes of shape (N, 2) are needed, these are {self.codes.shape}.")
         if labels is not None and len(labels) != len(self.codes):
@@ -74,12 +74,10 @@ class Panel:
         return max(self.decoder["h"], self.decoder["w"]) < TINY
 
     def spec(self) -> dict:
-        """What the JavaScript needs to know."""
-        codes = [[*point, kind] for point, kind in zip(self.codes.tolist(), self.kinds, strict=True)]
+        """What the JavaScript needs to know; all of it the same on every machine (see `_measured`)."""
         return {
-            "name": self.name, "item": self.item, "extent": self.extent, "start": self.start, "decoder": self.decoder,
-            "width": self.decoder["w"], "height": self.decoder["h"], "codes": codes, "names": self.names,
-            "far": _spacing(self.codes),
+            "name": self.name, "item": self.item, "extent": self.extent, "start": self.start, "names": self.names,
+            "decoder": self.decoder, "width": self.decoder["w"], "height": self.decoder["h"],
         }  # fmt: skip
 
     def markup(self) -> str:
@@ -88,7 +86,7 @@ class Panel:
         x, y = self.start
         return (
             f'<section class="vx-panel"><p class="vx-name">{html.escape(self.name)}</p><div class="vx-stage">'
-            f'<div class="vx-map"><img class="vx-tiles{hard}" width="320" draggable="false" '
+            f'<div class="vx-map" {self._measured()}><img class="vx-tiles{hard}" width="320" draggable="false" '
             f'alt="{html.escape(self.alt)}" src="{self._tiles()}">{self._dots()}</div>'
             f'<div class="vx-side"><img class="vx-picture{hard}" width="256" src="{self._picture()}" '
             f'alt="The picture decoded at z = ({x:.2f}, {y:.2f}).">'
@@ -97,6 +95,12 @@ class Panel:
             '<p class="vx-help">A still picture. Where scripts run, a point can be dragged over the map.</p>'
             "</div></div></section>"
         )
+
+    def _measured(self) -> str:
+        """Codes (x, y, kind) and their spacing as attributes, outside the script: an encoder's last digits differ
+        between processors, and a check of committed notebooks allows that for numbers, not for scripts."""
+        triples = " ".join(f"{x:.6f} {y:.6f} {kind}" for (x, y), kind in zip(self.codes, self.kinds, strict=True))
+        return f'data-codes="{triples}" data-far="{_spacing(self.codes):.6f}"'
 
     def _tiles(self) -> str:
         gap = max(1, self.decoder["w"] // 16)
@@ -114,10 +118,10 @@ class Panel:
     def _dots(self) -> str:
         """Codes as one SVG path a kind: a dot is a line of no length with round ends."""
         paths = ""
-        radius = 5.2 if len(self.codes) <= 300 else 4
+        radius = 6 if len(self.codes) <= 300 else 4.5
         for kind in sorted(set(self.kinds)):
             points = self.codes[np.asarray(self.kinds) == kind] / self.extent
-            line = "".join(f"M{200 + 200 * x:.0f} {200 - 200 * y:.0f}h0" for x, y in points if max(abs(x), abs(y)) <= 1)
+            line = "".join(f"M{200 + 200 * x:.3f} {200 - 200 * y:.3f}h0" for x, y in points if max(abs(x), abs(y)) <= 1)
             for colour, width in (("#fff", radius + 2.4), (PALETTE[kind % len(PALETTE)], radius)):
                 paths += f'<path d="{line}" stroke="{colour}" stroke-width="{width}"/>'
         return f'<svg class="vx-codes" viewBox="0 0 400 400" stroke-linecap="round" aria-hidden="true">{paths}</svg>'
@@ -197,7 +201,7 @@ def _spacing(codes: np.ndarray) -> float:
         return 0.0
     distances = np.linalg.norm(codes[:, None] - codes[None], axis=-1)
     np.fill_diagonal(distances, np.inf)
-    return round(float(np.quantile(distances.min(1), 0.99)), 3)
+    return float(np.quantile(distances.min(1), 0.99))
 
 
 def _bytes(pixels: np.ndarray) -> np.ndarray:
