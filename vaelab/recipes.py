@@ -1,0 +1,163 @@
+"""How every shipped checkpoint is made: `python -m vaelab.recipes NAME …` (or `all`), resumable, from fixed seeds.
+
+A chapter trains what takes seconds; what takes minutes is made here once, and the chapter loads it.
+"""
+
+import argparse
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from vaelab import features, models, storage
+from vaelab.data import ads, digits
+from vaelab.objectives import BetaObjective
+from vaelab.training import evaluate, fit
+
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+ADS, PRODUCT_VIEWS = 6000, 4000
+
+
+def ad_pictures(share=1.0):
+    """The client's archive for training: 6,000 ads at 64 px, `(N, 3, 64, 64)`."""
+    return ads.render(ads.sample_factors(math.ceil(ADS * share), seed=100))
+
+
+def held_out_ads(n=500):
+    return ads.render(ads.sample_factors(n, seed=200))
+
+
+def product_pictures(share=1.0):
+    """The small world: one product in four flavours, at any place, by day and by night."""
+    return ads.one_product(math.ceil(PRODUCT_VIEWS * share), seed=100)[0]
+
+
+def held_out_product(n=500):
+    return ads.one_product(n, seed=200)[0]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One checkpoint: which model (arguments of `models.build`), on which pictures, for how long."""
+
+    model: dict
+    pictures: Callable
+    held_out: Callable
+    steps: int
+    objective: BetaObjective = field(default_factory=BetaObjective)
+    batch_size: int = 64
+    seed: int = 0
+
+
+def on_product(model):
+    settings = {"model": model, "shape": (3, 64, 64), "latent": 2, "channels": (16, 32, 48, 64)}
+    return Recipe(settings, product_pictures, held_out_product, 6000, BetaObjective(warmup=1500))
+
+
+def on_digits(model):
+    settings = {"model": model, "shape": (1, 8, 8), "latent": 2, "kind": "mlp", "channels": (128, 64)}
+    return Recipe(settings, lambda share=1.0: digits.load()[0], lambda: digits.load(test=True)[0], 4000,
+                  BetaObjective(warmup=1000))  # fmt: skip
+
+
+def on_ads(model, latent):
+    settings = {"model": model, "shape": (3, 64, 64), "latent": latent, "channels": (24, 48, 96, 64)}
+    return Recipe(settings, ad_pictures, held_out_ads, 6000, BetaObjective(warmup=1500))
+
+
+RECIPES = {
+    "ae-product-2": on_product("autoencoder"),
+    "vae-product-2": on_product("vae"),
+    "ae-digits-2": on_digits("autoencoder"),
+    "vae-digits-2": on_digits("vae"),
+    "vae-ads-2": on_ads("vae", 2),
+    "vae-ads-16": on_ads("vae", 16),
+    "vae-ads-128": on_ads("vae", 128),
+    "ae-ads-128": on_ads("autoencoder", 128),
+}
+
+
+def make(name, folder=CHECKPOINTS, share=1.0):
+    """Trains the model `name` and writes it to `folder`; `share` shortens pictures and steps alike (for tests)."""
+    recipe = RECIPES[name]
+    torch.manual_seed(recipe.seed)
+    model = models.build(**recipe.model)
+    state = Path(folder) / f".{name}.state"
+    fit(model, recipe.pictures(share), steps=math.ceil(recipe.steps * share), batch_size=recipe.batch_size,
+        objective=recipe.objective, ema=0.999, seed=recipe.seed, checkpoint=state)  # fmt: skip
+    scores = held_out_scores(model, recipe.held_out())
+    record = {"config": model.config, "made_by": f"python -m vaelab.recipes {name}", "held_out": scores}
+    path = storage.write(Path(folder) / f"{name}.safetensors", storage.to_half(model.state_dict()), record)
+    state.unlink(missing_ok=True)
+    return path, scores
+
+
+def held_out_scores(model, pictures):
+    """Nats per held-out picture, and the mean squared error of the round trip."""
+    elbo = evaluate(model, pictures)
+    with torch.no_grad():
+        error = F.mse_loss(model.reconstruct(pictures), pictures)
+    return {"elbo": float(elbo.value), "kl": float(elbo.kl), "mean_squared_error": float(error)}
+
+
+def make_reader(folder=CHECKPOINTS, share=1.0, seed=0):
+    """Trains the factor reader on fresh ads of both markets, half of them blurred as a VAE would, and writes it."""
+    torch.manual_seed(seed)
+    count = math.ceil(12_000 * share)
+    factors = [ads.sample_factors(count, 300, "client"), ads.sample_factors(count // 3, 301, "open")]
+    pictures = torch.cat([ads.render(part) for part in factors])
+    truth = [features.targets(part) for part in factors]
+    truth = {name: torch.cat([part[name] for part in truth]) for name in truth[0]}
+    reader = features.FactorReader()
+    reader.offset.copy_(truth["numbers"].mean(0))
+    reader.spread.copy_(truth["numbers"].std(0))
+    train_reader(reader, pictures, truth, math.ceil(5000 * share))
+    fresh = ads.sample_factors(1000, 302, "client")
+    scores = features.held_out_scores(reader, ads.render(fresh), fresh)
+    record = {"made_by": "python -m vaelab.recipes reader", "held_out": scores}
+    path = storage.write(Path(folder) / "reader.safetensors", storage.to_half(reader.state_dict()), record)
+    return path, scores
+
+
+def train_reader(reader, pictures, truth, steps, batch_size=64):
+    """Cross-entropy for words, squared error in standard units for numbers."""
+    from tqdm import trange
+
+    optimizer = torch.optim.AdamW(reader.parameters(), lr=2e-3, weight_decay=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in trange(steps, unit="step", leave=False):
+        batch = torch.randint(len(pictures), (batch_size,))
+        answer = reader(roughen(pictures[batch]))
+        standard = (truth["numbers"][batch] - reader.offset) / reader.spread
+        loss = F.mse_loss(answer.pop("numbers"), standard)
+        loss = loss + sum(F.cross_entropy(logits, truth[name][batch]) for name, logits in answer.items())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    reader.eval()
+
+
+def roughen(pictures):
+    """Half of the batch blurred by going down to a third of the size and back; a little noise on all."""
+    half = len(pictures) // 2
+    small = F.interpolate(pictures[:half], scale_factor=1 / 3, mode="bilinear", antialias=True)
+    blurred = F.interpolate(small, pictures.shape[-2:], mode="bicubic")
+    mixed = torch.cat([blurred, pictures[half:]])
+    return (mixed + 0.02 * torch.randn_like(mixed)).clamp(0, 1)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m vaelab.recipes", description=__doc__)
+    parser.add_argument("names", nargs="+", choices=["reader", *RECIPES, "all"], metavar="NAME")
+    names = parser.parse_args().names
+    for name in ["reader", *RECIPES] if "all" in names else names:
+        path, scores = make_reader() if name == "reader" else make(name)
+        print(path.name, f"{path.stat().st_size / 1e6:.2f} MB", {k: round(v, 4) for k, v in scores.items()}, flush=True)
+
+
+if __name__ == "__main__":
+    main()
