@@ -1,5 +1,6 @@
 """Tensors and their JSON description in one safetensors file, replaced in one step. Nothing is ever unpickled."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -24,7 +25,8 @@ def write(path, tensors, record):
         save_file(copies, str(aside), metadata={"vaelab": json.dumps(record, sort_keys=True)})
         os.replace(aside, path)
     except Exception as error:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            aside.unlink()
         raise StorageError(
             f"{path} could not be written ({error}); check the folder and the free space."
         ) from error
