@@ -207,6 +207,15 @@ def test_other_factors_change_their_own_place():
     assert face[: int(0.35 * size)].sum() == 0 and face[:, int(0.40 * size) :].sum() == 0 and face.sum() > 500
 
 
+def test_the_picture_shows_its_brightness_and_warmth():
+    factors = plain(60)
+    images = ads.render(factors, 32)
+    red, green, blue = images[:, :, 4:22, :4].mean(dim=(2, 3)).numpy().T
+    seen = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    assert np.corrcoef(seen, factors.brightness)[0, 1] > 0.9
+    assert ((red > blue) == factors.warm).mean() > 0.95
+
+
 def test_theme_changes_the_setting_and_keeps_the_pack():
     base = plain(scale=0.6, product="can", background="scene")
     pictures = [ads.render(base.replace(theme=theme), 96) for theme in ads.THEMES]
