@@ -29,6 +29,7 @@ NUMBER = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)(?:[eE][-+]?\d+)?")
 PADDED_NUMBER = re.compile(r"[ \t]*" + NUMBER.pattern)
 VERBATIM = re.compile(r"<script\b.*?</script>|<style\b.*?</style>|data:[\w/+.-]+;base64,[\w/+=]+", re.DOTALL)
 IMAGES = ("image/png", "image/jpeg")
+PATIENCE = 180  # seconds that a busy machine may take to start a kernel or to hand over an output
 NOT_RUN = {"nbval-skip", "skip-execution"}
 
 
@@ -170,6 +171,7 @@ def pytest_configure(config):
     if not config.getoption("nbval", False):
         return
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    config.option.nbval_kernel_startup_timeout = max(config.option.nbval_kernel_startup_timeout, PATIENCE)
     from nbval.kernel import RunningKernel
     from nbval.plugin import IPyNbCell
 
@@ -180,6 +182,7 @@ def pytest_configure(config):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item):
     cell = getattr(item, "cell", None)
+    item.output_timeout = PATIENCE
     if cell is None or cell.execution_count is not None or not cell.source.strip():
         return
     if not NOT_RUN & set(cell.metadata.get("tags", [])):

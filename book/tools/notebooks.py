@@ -4,7 +4,7 @@
     python book/tools/notebooks.py check [NAME…]     are the notebooks what the lessons say? (nothing is run)
     python book/tools/notebooks.py learner [NAME…]   copy them without solutions to work/, once
 
-How a lesson is written is in CONTRIBUTING.md, and by example in tests/book/fixtures/99-sample.md:
+How a lesson is written (tests/book/fixtures/99-sample.md is one to copy):
 
 * A lesson is MyST; code stands in `{code-cell} ipython3`. On the site its code is folded, in the notebook open.
   Header keys of a cell (between `---` lines): `tags`, and for a cell that draws one picture `caption`, `alt`,
@@ -178,6 +178,7 @@ def execute(notebook, folder):
     client = NotebookClient(
         notebook,
         timeout=600,
+        startup_timeout=180,
         kernel_name="python3",
         store_widget_state=False,
         record_timing=False,
