@@ -42,16 +42,16 @@ def nearest_distance(features, reference, chunk=1000):
 
 
 class Coherence:
-    """Judges decoded pictures: coherent means as near to a real picture as real pictures themselves are.
+    """Judges decoded pictures: coherent means as near to a real picture as the model's own round trips are.
 
-    The yardstick is the model's own round trip of pictures it never saw: a decoded picture is coherent if it lies
-    no further from its nearest training round trip than 95 of 100 held-out round trips do. So blur, which every
-    picture of the model shares, is not held against it; a mixture of two products is.
+    The threshold comes from held-out pictures: 95 of 100 of them, encoded and decoded, lie within it of their
+    nearest real training picture. So the blur that every picture of this model shares is not held against it; a
+    can of a colour that nobody sells is.
 
     Args:
-        reference: features of round trips of training pictures, `(M, d)`.
-        held_out: features of round trips of held-out pictures, `(K, d)`.
-        quantile: the share of held-out pictures that pass.
+        reference: features of *real* training pictures, `(M, d)`.
+        held_out: features of the *round trips* of pictures that were not trained on, `(K, d)`.
+        quantile: the share of held-out round trips that pass.
     """
 
     def __init__(self, reference, held_out, quantile=0.95):
