@@ -198,3 +198,15 @@ def test_streams_end_as_a_terminal_shows_them():
         for text in ("1 %\r", "2 %\r", "done\n", "next\n")
     ]
     assert [output["text"] for output in outputs.clean(parts)] == ["done\nnext\n"]
+
+
+@pytest.mark.parametrize(("tag", "text"), [("check", "What you should see"), ("plot", "*As drawn.*")])
+def test_pictures_for_learners(tag, text):
+    picture = notebooks.v4.new_output("display_data", {"image/png": "iVBORw0KGgo="})
+    site = {"figure": {"caption": "As drawn."}, "image": {"alt": "two bumps"}}
+    cell = notebooks.v4.new_code_cell("draw()", outputs=[picture], metadata={"tags": [tag], "mystnb": site})
+    _, shown = notebooks.learner(notebooks.v4.new_notebook(cells=[cell])).cells
+    assert text in shown.source and "As drawn." in shown.source
+    attached = {"expected.png": {"image/png": "iVBORw0KGgo="}} if tag == "check" else {}
+    assert shown.get("attachments", {}) == attached
+    assert ("![two bumps](attachment:expected.png)" in shown.source) == (tag == "check")
