@@ -19,11 +19,11 @@ from vaelab.objectives import BetaObjective
 from vaelab.training import evaluate, fit
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
-ADS, PRODUCT_VIEWS = 5000, 2500
+ADS, PRODUCT_VIEWS = 4000, 2500
 
 
 def ad_pictures(share=1.0):
-    """The client's archive for training: 5,000 ads at 64 px, `(N, 3, 64, 64)`."""
+    """The client's archive for training: 4,000 ads at 64 px, `(N, 3, 64, 64)`."""
     return ads.render(ads.sample_factors(math.ceil(ADS * share), seed=100))
 
 
@@ -80,7 +80,7 @@ def on_digits(model, beta=1.0):
 
 def on_ads(model, latent):
     settings = {"model": model, "shape": (3, 64, 64), "latent": latent, "channels": (16, 32, 64, 64)}
-    return Recipe(settings, ad_pictures, held_out_ads, 4000, BetaObjective(warmup=1000))
+    return Recipe(settings, ad_pictures, held_out_ads, 2500, BetaObjective(warmup=600))
 
 
 RECIPES = {
