@@ -179,6 +179,7 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m vaelab.recipes", description=__doc__)
     parser.add_argument("names", nargs="+", choices=["reader", *RECIPES, "all"], metavar="NAME")
     names = parser.parse_args().names
+    torch.set_num_threads(1)  # the figures then do not depend on how many cores there are
     for name in ["reader", *RECIPES] if "all" in names else names:
         path, scores = make_reader() if name == "reader" else make(name)
         print(
