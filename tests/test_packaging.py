@@ -2,13 +2,16 @@
 
 import re
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import vaelab
+from vaelab import check
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -88,6 +91,15 @@ def test_constraints_cover_and_satisfy_every_requirement():
         [pin] = pinned[name]
         assert bounds.contains(pin.version), f"{name}: {pin} is outside {bounds}"
     assert str(pinned["torch"]) == "==2.13.0"
+
+
+def test_constraints_fit_the_first_release_of_every_python():
+    """Debian 12 has 3.11.2. Read from what is installed here, where it is the pinned version."""
+    for name, pin in constraints().items():
+        if str(pin) == f"=={check.version_of(name)}":
+            bounds = SpecifierSet(metadata.metadata(name)["Requires-Python"] or "")
+            refused = [python for python in ("3.11.0", "3.12.0", "3.13.0") if python not in bounds]
+            assert not refused, f"{name}{pin} refuses Python {refused}"
 
 
 def test_the_books_tools_bring_no_torch():
