@@ -97,7 +97,8 @@ class VAE(LatentModel):
         z = posterior.sample(generator)
         reconstruction = self.decode(z).log_prob(x)
         if isinstance(self.prior, StandardNormal):
-            return Elbo(reconstruction, posterior.kl(), posterior.kl_per_dimension().flatten(1))
+            kl = posterior.kl_per_dimension().flatten(1)
+            return Elbo(reconstruction, kl.sum(1), kl)
         return Elbo(reconstruction, posterior.log_prob(z) - self.prior.log_prob(z))
 
     def sample(self, n, generator=None):
