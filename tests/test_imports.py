@@ -17,7 +17,7 @@ FLOORS = [
     ["networks", "objectives"],
     ["models", "autoencoder_kl", "features"],
     ["training", "diffusion"],
-    ["latent", "fidelity", "metrics", "novelty", "augmentation"],
+    ["latent", "rate_distortion", "fidelity", "metrics", "novelty", "augmentation"],
     ["plots", "widgets", "exercises", "recipes", "check"],
     ["cli"],
 ]
