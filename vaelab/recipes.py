@@ -6,7 +6,7 @@ A chapter trains what takes seconds; what takes minutes is made here once, and t
 import argparse
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,11 +71,22 @@ def on_product(model, beta=1.0):
     return Recipe(settings, product_pictures, held_out_product, 2500, BetaObjective(beta), learning_rate=3e-3)
 
 
-def on_digits(model, beta=1.0):
-    settings = {"model": model, "shape": (1, 8, 8), "latent": 2, "kind": "mlp", "channels": (128, 64)}
+def on_digits(model, beta=1.0, **options):
+    settings = {"model": model, "shape": (1, 8, 8), "latent": 2, "kind": "mlp", "channels": (128, 64)} | options
     return Recipe(
         settings, digit_pictures, held_out_digits, 4000, BetaObjective(beta, warmup=1000), batch_size=64
     )
+
+
+def style_pictures(share=1.0, seed=100):
+    """Key visuals: every product of the client in every theme and palette, in the middle, without words or props."""
+    fixed = {"scale": 0.62, "position": "centre", "offset": 0.0, "background": "scene", "headline": "none"}
+    fixed |= {"badge": False, "face": False, "call_to_action": False, "clutter": 0}
+    return ads.render(ads.sample_factors(math.ceil(ADS * share), seed, **fixed))
+
+
+def held_out_styles(n=500):
+    return style_pictures(n / ADS, seed=200)
 
 
 def on_ads(model, latent):
@@ -88,10 +99,13 @@ RECIPES = {
     "vae-product-2": on_product("vae", beta=30.0),
     "ae-digits-2": on_digits("autoencoder"),
     "vae-digits-2": on_digits("vae"),
+    "vae-digits-2-loose": on_digits("vae", beta=0.1, sigma=0.1, learned=False),
+    "vae-digits-2-tight": on_digits("vae", beta=10.0, sigma=0.1, learned=False),
     "vae-ads-2": on_ads("vae", 2),
     "vae-ads-16": on_ads("vae", 16),
     "vae-ads-128": on_ads("vae", 128),
     "ae-ads-128": on_ads("autoencoder", 128),
+    "vae-style-32": replace(on_ads("vae", 32), pictures=style_pictures, held_out=held_out_styles),
 }
 
 
@@ -129,7 +143,7 @@ def held_out_scores(model, pictures):
 
 
 def make_reader(folder=CHECKPOINTS, share=1.0, seed=0):
-    """Trains the factor reader on fresh ads of both markets, half of them blurred as a VAE would, and writes it."""
+    """Trains the factor reader on fresh ads of both markets, half of them blurred, and writes it."""
     torch.manual_seed(seed)
     count = math.ceil(8000 * share)
     factors = [ads.sample_factors(count, 300, "client"), ads.sample_factors(count // 4, 301, "open")]
@@ -139,7 +153,7 @@ def make_reader(folder=CHECKPOINTS, share=1.0, seed=0):
     reader = features.FactorReader()
     reader.offset.copy_(truth["numbers"].mean(0))
     reader.spread.copy_(truth["numbers"].std(0))
-    train_reader(reader, pictures, truth, math.ceil(3000 * share))
+    train_reader(reader, pictures, truth, math.ceil(2500 * share))
     fresh = ads.sample_factors(1000, 302, "client")
     scores = features.held_out_scores(reader, ads.render(fresh), fresh)
     record = {"made_by": "python -m vaelab.recipes reader", "held_out": scores}
@@ -148,17 +162,22 @@ def make_reader(folder=CHECKPOINTS, share=1.0, seed=0):
 
 
 def train_reader(reader, pictures, truth, steps, batch_size=64):
-    """Cross-entropy for words, squared error in standard units for numbers."""
+    """Cross-entropy for words and for whole or broken, squared error in standard units for numbers."""
     from tqdm import trange
 
     optimizer = torch.optim.AdamW(reader.parameters(), lr=2e-3, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in trange(steps, unit="step", leave=False):
         batch = torch.randint(len(pictures), (batch_size,))
-        answer = reader(roughen(pictures[batch]))
+        shown = torch.cat([pictures[batch], double_exposed(pictures[batch])[: batch_size // 2]])
+        answer = reader(roughen(shown))
+        whole = (torch.arange(len(shown)) < batch_size).long()
+        loss = F.cross_entropy(answer.pop("whole"), whole)
         standard = (truth["numbers"][batch] - reader.offset) / reader.spread
-        loss = F.mse_loss(answer.pop("numbers"), standard)
-        loss = loss + sum(F.cross_entropy(logits, truth[name][batch]) for name, logits in answer.items())
+        loss = loss + F.mse_loss(answer.pop("numbers")[:batch_size], standard)
+        loss = loss + sum(
+            F.cross_entropy(logits[:batch_size], truth[name][batch]) for name, logits in answer.items()
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -166,13 +185,26 @@ def train_reader(reader, pictures, truth, steps, batch_size=64):
     reader.eval()
 
 
+def double_exposed(pictures):
+    """Broken pictures: each ad shows through another one, or two, in soft random patches."""
+    mixed = pictures
+    for rounds in (1, 2):
+        size = int(torch.randint(2, 9, ()))
+        mask = F.interpolate(
+            torch.rand(len(pictures), 1, size, size), pictures.shape[-2:], mode="bicubic"
+        ).clamp(0, 1)
+        blend = mask * mixed + (1 - mask) * pictures.roll(rounds, 0)
+        mixed = torch.where(torch.rand(len(pictures), 1, 1, 1) < 1 / rounds, blend, mixed)
+    return mixed
+
+
 def roughen(pictures):
-    """Half of the batch blurred by going down to a third of the size and back; a little noise on all."""
-    half = len(pictures) // 2
-    small = F.interpolate(pictures[:half], scale_factor=1 / 3, mode="bilinear", antialias=True)
-    blurred = F.interpolate(small, pictures.shape[-2:], mode="bicubic")
-    mixed = torch.cat([blurred, pictures[half:]])
-    return (mixed + 0.02 * torch.randn_like(mixed)).clamp(0, 1)
+    """Every other picture blurred as by a VAE, by going down to 1/2, 1/3 or 1/6 of the size and back; some noise."""
+    scale = (1 / 2, 1 / 3, 1 / 6)[int(torch.randint(3, ()))]
+    small = F.interpolate(pictures[::2], scale_factor=scale, mode="bilinear", antialias=True)
+    rough = pictures.clone()
+    rough[::2] = F.interpolate(small, pictures.shape[-2:], mode="bicubic")
+    return (rough + 0.02 * torch.randn_like(rough)).clamp(0, 1)
 
 
 def main():
