@@ -32,6 +32,7 @@ class FactorReader(nn.Module):
         self.trunk = nn.Sequential(ConvEncoder((3, SIZE, SIZE), FEATURES, CHANNELS), nn.SiLU())
         self.heads = nn.ModuleDict({name: nn.Linear(FEATURES, count) for name, count in HEADS.items()})
         self.numbers = nn.Linear(FEATURES, len(NUMBERS))
+        self.whole = nn.Linear(FEATURES, 2)
         # Mean and spread of the numbers in the training ads, so that the network works on standard units.
         self.register_buffer("offset", torch.zeros(len(NUMBERS)))
         self.register_buffer("spread", torch.ones(len(NUMBERS)))
@@ -43,9 +44,15 @@ class FactorReader(nn.Module):
         return self.trunk(pictures.clamp(0, 1))
 
     def forward(self, pictures):
-        """Word factors as logits `(N, words)` each, and "numbers" `(N, 4)` in standard units."""
+        """Word factors as logits `(N, words)` each, "numbers" `(N, 4)` in standard units, "whole" `(N, 2)` as logits."""
         features = self.describe(pictures)
-        return {name: head(features) for name, head in self.heads.items()} | {"numbers": self.numbers(features)}
+        words = {name: head(features) for name, head in self.heads.items()}
+        return words | {"numbers": self.numbers(features), "whole": self.whole(features)}
+
+    @torch.no_grad()
+    def wholeness(self, pictures, batch_size=256):
+        """Probability that each picture is one ad and not several shining through each other, `(N,)`."""
+        return torch.cat([self(part)["whole"].softmax(1)[:, 1] for part in pictures.split(batch_size)])
 
     @torch.no_grad()
     def read(self, pictures, batch_size=256):
