@@ -231,8 +231,10 @@ FAULTS = [
           'aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")', "aside = path", "test_storage.py"),
     Fault("", "a half-written file is left lying about", "storage.py",
           "            aside.unlink()\n", "            pass\n", "test_storage.py"),
-    Fault("", "loaded weights stay in half precision", "models.py",
-          "{name: tensor.float() for", "{name: tensor for", "test_models.py -k save"),
+    Fault("", "a loaded model is in training mode", "models.py",
+          "return model.eval()", "return model", "test_models.py -k save"),
+    Fault("", "saving in half precision does not", "models.py",
+          "storage.to_half(tensors) if half else tensors", "tensors", "test_models.py -k save"),
     Fault("", "a decoder starts with a checkerboard", "networks.py",
           "        equal_phases(up)\n", "", "test_networks.py -k checkerboard"),
     Fault("", "active units of sampled codes", "latent.py",
@@ -299,7 +301,7 @@ def try_fault(fault, folder):
         status, output = run_tests(folder, fault.tests)
     finally:
         path.write_text(text)
-    caught = re.search(r"^FAILED \S+::(\S+)", output, re.MULTILINE)
+    caught = re.search(r"^FAILED \S+?::(.+?)(?: - .*)?$", output, re.MULTILINE)
     if status == 1 and caught:
         return caught[1], ""
     return None, "SURVIVED" if status == 0 else f"the tests could not run (pytest's exit status {status})"

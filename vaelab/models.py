@@ -169,5 +169,5 @@ def load(path):
         )
     config = dict(record["config"])
     model = build(**config.pop("options"), **config)
-    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    model.load_state_dict(tensors)  # copies into float32, also from float16
     return model.eval()
