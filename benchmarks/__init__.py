@@ -1,0 +1,1 @@
+"""How fast and how good, beside others: `python -m benchmarks.mnist`, `python -m benchmarks.throughput`."""

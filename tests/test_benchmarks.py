@@ -1,0 +1,140 @@
+"""The benchmarks run, on tiny data and budgets; what they print is measured, and nothing is timed here."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from benchmarks import mnist, peers, throughput
+from vaelab.distributions import BernoulliLikelihood
+from vaelab.models import VAE
+from vaelab.training import evaluate
+
+
+@pytest.fixture
+def pictures():
+    grey = torch.rand(60, *peers.SHAPE, generator=torch.Generator().manual_seed(0))
+    return (grey * 255).round() / 255
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_binarised_pixels_are_on_as_often_as_they_are_bright():
+    x = torch.tensor([0.0, 0.25, 0.5, 1.0]).expand(20_000, 4)
+    assert_close(mnist.binarise(x, generator()).mean(0), x[0], atol=0.012, rtol=0)
+
+
+@pytest.mark.parametrize("networks, latent", [(peers.mlp, 20), (peers.conv, 32)])
+def test_the_plain_vae_is_our_vae_written_out(networks, latent, pictures):
+    torch.manual_seed(0)
+    pair, x = networks(), mnist.binarise(pictures, generator())
+    written_out, ours = peers.plain(pair, latent), peers.plain(pair, latent, VAE)
+    a, b = written_out(x, generator(1)), ours(x, generator(1))
+    assert_close(a.reconstruction, b.reconstruction, atol=1e-2, rtol=0)
+    assert_close(a.kl, b.kl, atol=1e-3, rtol=0)
+
+
+def test_the_published_network_has_the_published_size():
+    sizes = [sum(p.numel() for p in network.parameters()) for network in peers.mlp()]
+    assert sizes == [784 * 400 + 400 + 400 * 40 + 40, 20 * 400 + 400 + 400 * 784 + 784]
+
+
+def test_the_plain_loop_takes_the_steps_it_was_given_and_learns(pictures):
+    torch.manual_seed(0)
+    model, x = peers.plain(peers.mlp(), 20), mnist.binarise(pictures, generator())
+    before = float(evaluate(model, x).value)
+    assert peers.plain_loop(model, x, steps=12, batch_size=16) == 12
+    assert float(evaluate(model, x).value) > before + 1
+
+
+@pytest.fixture
+def prior():
+    torch.manual_seed(0)
+    prior = mnist.AutoregressivePrior(latent=3, hidden=12)
+    with torch.no_grad():
+        prior.outer.weight.normal_(0, 0.5)
+        prior.outer.bias.normal_(0, 0.3)
+    return prior
+
+
+def test_the_learned_prior_starts_as_the_standard_normal():
+    z = torch.randn(5, 3, generator=generator())
+    normal = torch.distributions.Normal(0.0, 1.0).log_prob(z).sum(1)
+    assert_close(mnist.AutoregressivePrior(latent=3, hidden=12).log_prob(z), normal)
+
+
+def test_the_learned_prior_is_a_density(prior):
+    axis = torch.linspace(-12, 12, 121)
+    grid = torch.cartesian_prod(axis, axis, axis)
+    total = prior.log_prob(grid).exp().sum() * float(axis[1] - axis[0]) ** 3
+    assert_close(float(total.detach()), 1.0, atol=0.01, rtol=0)
+
+
+def test_the_learned_prior_looks_only_back(prior):
+    z = torch.randn(1, 3, generator=generator())
+    for output in range(2):
+        jacobian = torch.autograd.functional.jacobian(lambda z, i=output: prior.parameters_at(z)[i][0], z)[:, 0]
+        assert torch.equal(jacobian.triu(), torch.zeros(3, 3))
+        assert jacobian.tril(-1).count_nonzero() == 3
+
+
+def test_draws_of_the_learned_prior_have_its_entropy(prior):
+    """Each coordinate's standardised residual is N(0, 1), so E[(residual)²] = 1."""
+    z = prior.sample(20_000, generator()).detach()
+    mean, log_sigma = prior.parameters_at(z)
+    residual = ((z - mean) * torch.exp(-log_sigma)).detach()
+    assert_close(residual.mean(0), torch.zeros(3), atol=0.03, rtol=0)
+    assert_close(residual.var(0), torch.ones(3), atol=0.05, rtol=0)
+
+
+def test_the_decoder_begins_with_the_mean_picture(pictures):
+    _, decoder = mnist.residual_networks(pictures, width=8, latent=3)
+    with torch.no_grad():
+        decoder[-2].weight.zero_()
+    painted = BernoulliLikelihood()(decoder(torch.zeros(1, 3))).mean[0]
+    assert_close(painted, pictures.mean(0), atol=1e-5, rtol=0)
+
+
+def test_one_table_of_mnist(pictures, monkeypatch, capsys):
+    monkeypatch.setattr(mnist.mnist, "load", lambda split: (pictures, None))
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    mnist.main(["--seconds", "1"])
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert [row[:58].strip() for row in rows] == list(mnist.ROWS) and "−ELBO" in head
+    for row in rows:
+        elbo, bound, *_ = (float(value) for value in row[58:].split())
+        assert 300 < bound < elbo < 1000  # noise of 784 pixels: 784 · ln 2 = 543 nats at best
+    assert sum(row.startswith("vaelab") for row in rows) == 1
+
+
+def test_one_table_of_throughput(monkeypatch, capsys):
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    throughput.main(["--rounds", "1", "--pictures", "256"])
+    _, *rows = capsys.readouterr().out.splitlines()
+    assert len(rows) == len(throughput.NETWORKS) * len(throughput.CONTESTANTS)
+    for row in rows:
+        if not row.endswith("not installed"):
+            speed, ratio = (float(value) for value in row[52:].split())
+            assert speed > 0 and math.isfinite(ratio)
+
+
+def test_a_peer_that_is_not_installed_says_so(monkeypatch):
+    def missing(*arguments):
+        raise ImportError
+
+    monkeypatch.setitem(throughput.CONTESTANTS, "pythae trainer", missing)
+    x = torch.zeros(128, *peers.SHAPE)
+    contestants = throughput.line_up(peers.mlp, 20, x, "unused")
+    rows = list(throughput.table("MLP", contestants, {name: [2.0] for name in list(contestants)[:3]}, 128))
+    assert contestants["pythae trainer"] is None
+    assert rows[-1].endswith("not installed") and rows[0].split()[-2:] == ["64", "1.00"]
+
+
+def test_ratios_are_taken_within_a_round():
+    seconds = {"vaelab fit": [1.0, 10.0, 2.0], "plain loop": [2.0, 5.0, 3.0]}
+    contestants = dict.fromkeys(seconds, print)
+    row = list(throughput.table("MLP", contestants, seconds, 300))[1]
+    assert row.split()[-2:] == ["100", "1.50"]
