@@ -29,11 +29,6 @@ def small(kind="vae", seed=0):
     return models.build(kind, SHAPE, 2, kind="mlp", channels=(8,))
 
 
-def small_conv(seed=0):
-    torch.manual_seed(seed)
-    return models.vae(SHAPE, 2, channels=(4, 6))
-
-
 def train(x, model=None, **settings):
     """A short run; the model and its history."""
     model = small() if model is None else model
@@ -220,18 +215,6 @@ def test_convolutions_resume_bit_for_bit(tmp_path, monkeypatch):
     resumed, _ = train(pictures, conv(), checkpoint=tmp_path / "cut", checkpoint_every=3)
     assert whole.encoder[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert same(whole, resumed)
-
-
-def test_resuming_a_convolutional_model(x, tmp_path, monkeypatch):
-    """Its weights lie channels last, and the optimiser's moments must lie as they do."""
-    whole, _ = train(x, small_conv(), ema=0.6, checkpoint=tmp_path / "whole")
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        interrupt_after(patch, 7)
-        train(x, small_conv(), ema=0.6, checkpoint=tmp_path / "cut", checkpoint_every=3)
-    resumed, _ = train(x, small_conv(seed=8), ema=0.6, checkpoint=tmp_path / "cut", checkpoint_every=3)
-    assert same(whole, resumed)
-    first, second = (storage.read(tmp_path / name)[0] for name in ("whole", "cut"))
-    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_resuming_does_only_what_is_left(x, tmp_path, monkeypatch):
