@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 INK, GREY, PALE = "#2b2d3a", "#8a8d9b", "#e7e8ee"
 BLUE, AMBER, GREEN, ROSE, VIOLET = "#3b6fb6", "#d9902f", "#4a9a78", "#c9566b", "#7d63b8"
 PALETTE = [BLUE, AMBER, GREEN, ROSE, VIOLET, "#3aa3b8", "#a3743f", "#94a83a", "#d37fb1", "#6a6f86"]
+OWN_COLOURS = {"cherry": ROSE, "orange": AMBER, "lime": GREEN, "blueberry": BLUE}
 
 WIDTH = 7.2  # inches: the column of a page
 TINY = 32  # pictures below this many pixels keep their hard pixels
@@ -110,6 +111,11 @@ def mosaic(
     return np.broadcast_to(picture, (n * h, n * w, 3))
 
 
+def colours(kinds: Sequence) -> list[str]:
+    """A colour for each kind of dot: its own where it has one (lime is green), else the palette's next."""
+    return [OWN_COLOURS.get(str(kind), PALETTE[i % len(PALETTE)]) for i, kind in enumerate(kinds)]
+
+
 def codes(
     z: torch.Tensor,
     labels: Sequence | None = None,
@@ -122,10 +128,11 @@ def codes(
     figure, axes = plt.subplots(figsize=(0.86 * WIDTH, 0.7 * WIDTH), layout="constrained")
     kinds = np.asarray(labels if labels is not None else np.zeros(len(points), int))
     size = float(np.clip(6000 / len(points), 5, 36))
-    for colour, kind in enumerate(np.unique(kinds)):
-        name = str(names[kind] if names is not None else kind)
+    found = np.unique(kinds)
+    words = [str(names[kind] if names is not None else kind) for kind in found]
+    for kind, word, colour in zip(found, words, colours(words), strict=True):
         chosen = points[kinds == kind]
-        axes.scatter(*chosen.T, s=size, color=PALETTE[colour % len(PALETTE)], alpha=0.75, linewidths=0, label=name)
+        axes.scatter(*chosen.T, s=size, color=colour, alpha=0.75, linewidths=0, label=word)
     if labels is not None:
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), markerscale=max(1.0, 7 / size**0.5))
     limits = {"xlim": (-extent, extent), "ylim": (-extent, extent)} if extent else {}

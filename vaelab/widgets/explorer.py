@@ -20,7 +20,7 @@ import traitlets
 from PIL import Image
 from torch import nn
 
-from vaelab.plots import PALETTE, TINY, mosaic
+from vaelab.plots import TINY, colours, mosaic
 from vaelab.widgets import export
 
 HERE = Path(__file__).parent
@@ -119,17 +119,17 @@ class Panel:
         """Codes as one SVG path a kind: a dot is a line of no length with round ends."""
         paths = ""
         radius = 6 if len(self.codes) <= 300 else 4.5
-        for kind in sorted(set(self.kinds)):
+        for kind, own in enumerate(colours(self.names or ["code"])):
             points = self.codes[np.asarray(self.kinds) == kind] / self.extent
             line = "".join(f"M{200 + 200 * x:.3f} {200 - 200 * y:.3f}h0" for x, y in points if max(abs(x), abs(y)) <= 1)
-            for colour, width in (("#fff", radius + 2.4), (PALETTE[kind % len(PALETTE)], radius)):
+            for colour, width in (("#fff", radius + 2.4), (own, radius)):
                 paths += f'<path d="{line}" stroke="{colour}" stroke-width="{width}"/>'
         return f'<svg class="vx-codes" viewBox="0 0 400 400" stroke-linecap="round" aria-hidden="true">{paths}</svg>'
 
     def _legend(self) -> str:
         keys = "".join(
-            f'<span><i class="vx-key" style="background:{PALETTE[i % len(PALETTE)]}"></i>{html.escape(name)}</span>'
-            for i, name in enumerate(self.names)
+            f'<span><i class="vx-key" style="background:{colour}"></i>{html.escape(name)}</span>'
+            for name, colour in zip(self.names, colours(self.names), strict=True)
         )
         return f'<p class="vx-legend">{keys}</p>' if keys else ""
 
