@@ -229,7 +229,7 @@ holes = Exercise(
             "take the 0.95 quantile.",
         ),
     },
-    success="The same ruler as `vaelab.metrics.Coherence`.",
+    success="This is the ruler of the chapter: vaelab.metrics.Coherence.",
 )
 
 
