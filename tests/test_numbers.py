@@ -18,11 +18,12 @@ def shown(monkeypatch):
 @pytest.mark.parametrize(
     ("value", "format", "text"),
     [
-        (0.12345, ".2f", "0.12"),
-        (1234, ",d", "1,234"),
-        (0.5, ".0%", "50%"),
-        ("as said", "", "as said"),
-        (-3.0, "+.1f", "-3.0"),
+        (0.12345, ".2f", "'0.12'"),
+        (0.13, ".3f", "'0.130'"),
+        (1234, ",d", "'1,234'"),
+        (0.5, ".0%", "'50%'"),
+        ("as said", "", "'as said'"),
+        (-3.0, "+.1f", "'-3.0'"),
     ],
 )
 def test_record(shown, value, format, text):
@@ -39,7 +40,7 @@ def test_same_record_as_glue(shown):
 
     module.ipy_display, old = lambda data, **options: shown.append((data, options)), module.ipy_display
     try:
-        glue("share", 3, display=False)
+        glue("share", "3", display=False)
     finally:
         module.ipy_display = old
     number("share", 3)

@@ -34,4 +34,5 @@ def number(name, value, format=""):
     if get_ipython() is None:
         return
     record = {"scrapbook": {"name": name, "mime_prefix": PREFIX}}
-    display({PREFIX + "text/plain": text}, raw=True, metadata=record)
+    # In quotes, as glue stores a string: bare, the page would read 0.130 as a number and print 0.13.
+    display({PREFIX + "text/plain": repr(text)}, raw=True, metadata=record)

@@ -20,6 +20,7 @@ How a lesson is written (tests/book/fixtures/99-sample.md is one to copy):
 """
 
 import argparse
+import ast
 import base64
 import copy
 import hashlib
@@ -299,7 +300,7 @@ def stored_numbers(notebook):
         o for c in notebook.cells for o in c.get("outputs", []) if "scrapbook" in o.get("metadata", {})
     ]
     return {
-        o.metadata["scrapbook"]["name"]: o.data[PREFIX + "text/plain"]
+        o.metadata["scrapbook"]["name"]: ast.literal_eval(o.data[PREFIX + "text/plain"])
         for o in records
         if PREFIX + "text/plain" in o.data
     }

@@ -51,7 +51,9 @@ def shown(mime, value):
 
 def stored(name, text):
     record = {"scrapbook": {"name": name, "mime_prefix": "application/papermill.record/"}}
-    return v4.new_output("display_data", {"application/papermill.record/text/plain": text}, metadata=record)
+    return v4.new_output(
+        "display_data", {"application/papermill.record/text/plain": repr(text)}, metadata=record
+    )
 
 
 # name -> (source, committed output, tags, whether it agrees)
