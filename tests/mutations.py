@@ -246,6 +246,17 @@ FAULTS = [
           "(8 * log_middle.exp())", "(4 * log_middle.exp())", "test_latent.py -k overlap"),
     Fault("", "Bhattacharyya forgets the variances", "latent.py",
           " + 0.5 * (log_middle - 0.5 * (log_a + log_b))", "", "test_latent.py -k overlap"),
+    Fault("T25", "a Fréchet distance from fewer pictures than dimensions", "metrics.py",
+          "if min(len(features), len(others)) <= features.shape[1]:", "if False:", "test_metrics.py -k refuses"),
+    Fault("T25", "a Fréchet distance forgets how many pictures it saw", "metrics.py",
+          "+ spread), len(a), len(b))", "+ spread), len(a), len(a))", "test_metrics.py -k closed"),
+    Fault("", "the Fréchet distance takes the spreads as if they were aligned", "metrics.py",
+          "overlap = torch.linalg.eigvals(covariances).real.clamp(min=0).sqrt().sum()",
+          "overlap = (torch.cov(a.T).diag() * torch.cov(b.T).diag()).sqrt().sum()", "test_metrics.py -k closed"),
+    Fault("", "coherence takes its threshold from the wrong end", "metrics.py",
+          ".quantile(quantile))", ".quantile(1 - quantile))", "test_metrics.py -k coherence"),
+    Fault("", "a resumed convolution works on moments laid out otherwise", "training.py",
+          "torch.empty_like(parameter).copy_(value)", "value", "test_training.py -k convolutions"),
 ]  # fmt: skip
 
 LATER = {
@@ -254,7 +265,6 @@ LATER = {
     "T18": "comes with the latent's scale (autoencoder_kl.py)",
     "T23": "comes with DeepSMOTE (augmentation.py)",
     "T24": "comes with resampling (augmentation.py)",
-    "T25": "comes with the Fréchet distance (metrics.py)",
     "T28": "comes with tiling (autoencoder_kl.py)",
 }
 
