@@ -58,8 +58,8 @@ class DiagonalGaussian:
     def from_parameters(cls, parameters, bound=14.0):
         """Splits an encoder's output `(N, 2·C, …)` into mean and log-variance.
 
-        The log-variance passes a soft bound, `bound · tanh(raw / bound)`: unlike a hard clamp it keeps a
-        gradient everywhere, and `exp` cannot overflow.
+        The log-variance passes a soft bound, `bound · tanh(raw / bound)`: `exp` cannot overflow, and unlike at a
+        hard clamp the gradient fades out only far beyond the bound.
         """
         mean, raw = full_precision(parameters).chunk(2, dim=1)
         return cls(mean, bound * torch.tanh(raw / bound))
@@ -160,7 +160,8 @@ class Gaussian:
 class DiscretizedLogistic:
     """Probability of each of `levels` grey values: a logistic density cut into bins whose end bins are open.
 
-    Kingma et al. 2016 (IAF), section 5.1. The only likelihood here for which bits per dimension mean anything.
+    A probability and no density: bits per dimension mean something (Kingma et al. 2016 and Salimans et al. 2017
+    use it so).
     """
 
     def __init__(self, mean, log_scale, levels=256):

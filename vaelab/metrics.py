@@ -49,7 +49,7 @@ class Coherence:
     can of a colour that nobody sells is.
 
     Args:
-        reference: features of *real* training pictures, `(M, d)`.
+        reference: features of *real* training pictures, `(M, d)` (round trips of them make a stricter judge).
         held_out: features of the *round trips* of pictures that were not trained on, `(K, d)`.
         quantile: the share of held-out round trips that pass.
     """

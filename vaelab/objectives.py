@@ -56,8 +56,9 @@ class BetaObjective:
     Attributes:
         beta: the price of a nat of KL (1: the ELBO; Higgins et al. 2017).
         warmup: steps over which the price rises linearly from 0; never applied at evaluation (`step=None`).
-        free_bits: nats a coordinate may use without paying (Kingma et al. 2016, section C.8).
-        capacity: if given, the loss is β · |KL − C|, C rising to `capacity` nats over `warmup` steps
+        free_bits: the least that is charged for a coordinate, in nats: below it there is no pull towards the
+            prior (Kingma et al. 2016, section C.8; their groups are single coordinates here).
+        capacity: if given, the loss is β · |KL − C| of each picture, C rising to `capacity` nats over `warmup` steps
             (Burgess et al. 2018).
     """
 
