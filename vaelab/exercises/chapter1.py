@@ -28,7 +28,7 @@ ratio = Exercise(
             "That is how many numbers fewer. “How many times smaller” asks for a quotient.",
         ),
     },
-    success="96 numbers become one. (In bytes it is a little less: a code's numbers are finer than a pixel's.)",
+    success="96 numbers become one. (In bytes, 24: a number of the code takes four bytes, one of a pixel takes one.)",
 )
 
 
