@@ -207,7 +207,7 @@ frechet = Exercise(
     "2.5",
     "A Fréchet distance by hand",
     solution=_frechet,
-    cases=lambda: [(0.0, 1.0, 2.0, 3.0), (1.0, 0.5, -0.5, 0.8), (0.3, 2.0, 0.3, 0.6)],
+    cases=lambda: torch.tensor([[0.0, 1.0, 2.0, 3.0], [1.0, 0.5, -0.5, 0.8], [0.3, 2.0, 0.3, 0.6]]).unbind(),
     mistakes={
         "means only": Mistake(
             lambda mean_a, std_a, mean_b, std_b: (mean_a - mean_b) ** 2,

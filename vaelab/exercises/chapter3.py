@@ -137,10 +137,13 @@ implied_sigma = Exercise(
 
 
 def _encoded():
-    """Posteriors of 200 pictures: coordinates 0 to 2 speak, 3 whispers (variance 0.0025), 4 and 5 are silent."""
-    spread = torch.tensor([1.0, 0.8, 0.2, 0.05, 0.004, 0.001])
-    mean = spread * torch.randn(200, 6, generator=seeded(0))
-    log_variance = (1.01 - spread**2).log().expand(200, 6)
+    """Posteriors of 200 pictures: coordinates 0 to 2 speak, 3 whispers (variance 0.0025), 4 and 5 are silent,
+    and 6 pays for a narrow posterior while its mean hardly moves (variance 0.005)."""
+    spread = torch.tensor([1.0, 0.8, 0.2, 0.05, 0.004, 0.001, 0.07])
+    mean = spread * torch.randn(200, 7, generator=seeded(0))
+    log_variance = (1.01 - spread**2).log()
+    log_variance[6] = math.log(0.8)
+    log_variance = log_variance.expand(200, 7)
     return [(mean, log_variance), (mean[:, 2:], log_variance[:, 2:])]
 
 
@@ -158,6 +161,11 @@ active_units = Exercise(
             lambda mean, log_variance: (log_variance.exp().mean(0) > 0.01).sum(),
             "You looked at the posterior's own variance, which is largest where a coordinate says nothing; what "
             "matters is how the mean moves from picture to picture.",
+        ),
+        "KL for movement": Mistake(
+            lambda mean, log_variance: (_terms(mean, log_variance).mean(0) > 0.01).sum(),
+            "You counted by what a coordinate pays, or by how narrow its posterior is. It can pay, and be narrow, without "
+            "its mean moving; take the variance of the mean.",
         ),
         "threshold on the standard deviation": Mistake(
             lambda mean, log_variance: (mean.std(0) > 0.01).sum(),
