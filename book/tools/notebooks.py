@@ -329,6 +329,9 @@ def main(arguments=None):
     parser.add_argument("command", choices=["build", "check", "learner"])
     parser.add_argument("names", nargs="*", help="chapters, such as 01-autoencoders; all when none is named")
     options = parser.parse_args(arguments)
+    for name in options.names:
+        if not (LESSONS / f"{name}.md").exists():
+            parser.error(f"there is no chapter {name!r}; choose from {', '.join(names_of(LESSONS, '[0-9]*.md'))}")
     try:
         return {"build": run_build, "check": run_check, "learner": run_learner}[options.command](
             options.names

@@ -14,22 +14,10 @@ from urllib.parse import unquote, urldefrag, urljoin, urlparse
 
 import pytest
 
+from vaelab.check import browser as browser_on_this_machine
+
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "_build" / "html"
-BROWSERS = (
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "google-chrome-stable",
-    "chrome",
-    "msedge",
-    "microsoft-edge",
-)
-PROGRAMS = (
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-    "C:/Program Files/Google/Chrome/Application/chrome.exe",
-    "C:/Program Files (x86)/Microsoft/Edge/Application/msedge.exe",
-)
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -76,8 +64,7 @@ def site():
 
 @pytest.fixture(scope="module")
 def browser():
-    program = next((p for name in BROWSERS if (p := shutil.which(name))), None)
-    program = program or next((p for p in PROGRAMS if Path(p).exists()), None)
+    program = browser_on_this_machine()
     if program is None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(INSTALL)
     from playwright.sync_api import sync_playwright
