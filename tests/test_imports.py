@@ -17,8 +17,11 @@ FLOORS = [
     ["networks", "objectives"],
     ["models", "autoencoder_kl", "features"],
     ["training", "diffusion"],
-    ["latent", "rate_distortion", "fidelity", "metrics", "novelty", "augmentation"],
-    ["plots", "widgets", "exercises", "recipes", "check"],
+    ["latent", "aggregate", "blend", "rate_distortion", "fidelity", "metrics", "novelty", "preservation",
+     "augmentation"],
+    ["plots", "exercises", "recipes", "check", "report"],
+    ["creatives"],
+    ["widgets"],
     ["cli"],
 ]
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -44,7 +44,7 @@ def test_a_shipped_checkpoint_gives_the_figures_it_was_stored_with(name):
 def test_the_shipped_reader_reads_fresh_ads_as_well_as_it_says():
     stored = features.reader_scores()
     fresh = ads.sample_factors(250, 999, "client")
-    measured = features.held_out_scores(features.reader(), ads.render(fresh), fresh)
+    measured = features.held_out_scores(features.reader(), ads.render(fresh), features.targets(fresh))
     assert measured["product"] > 0.95
     for name, value in stored.items():
         assert measured[name] == pytest.approx(value, abs=0.08), name

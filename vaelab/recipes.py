@@ -7,6 +7,7 @@ import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from vaelab import features, models, storage
-from vaelab.data import ads, digits
+from vaelab.data import ads, digits, journeys
 from vaelab.objectives import BetaObjective
 from vaelab.training import evaluate, fit
 
@@ -89,6 +90,37 @@ def held_out_styles(n=500):
     return style_pictures(n / ADS, seed=200)
 
 
+def journey_pictures(share=1.0, size=64, seed=100, n=ADS, ends_only=False):
+    """Key visuals on their way to a campaign; `ends_only`: finished ones alone, without what lies between."""
+    return journeys.render(journeys.sample(math.ceil(n * share), seed, ends_only), size)
+
+
+def held_out_journeys(n=300, size=64):
+    return journey_pictures(size=size, seed=200, n=n)
+
+
+def case_pictures(share=1.0, part=slice(None, 770), n=1100):
+    """The training part of the click case, 770 of its 1,100 ads (drawn in random order, so the first ones will do)."""
+    return ads.render(ads.sample_factors(n, seed=0)[part][: math.ceil(770 * share)])
+
+
+def held_out_case():
+    return case_pictures(part=slice(770, None))
+
+
+def on_journeys(model, beta=1.0, ends_only=False):
+    settings = {"model": model, "shape": (3, 64, 64), "latent": 16, "channels": (16, 32, 64, 64)}
+    pictures = partial(journey_pictures, ends_only=ends_only)
+    return Recipe(settings, pictures, held_out_journeys, 2500, BetaObjective(beta, warmup=300))
+
+
+def large_journeys():
+    """The strip that a creative director is shown: 128 px, and time."""
+    settings = {"model": "vae", "shape": (3, 128, 128), "latent": 32, "channels": (16, 32, 64, 96, 128)}
+    pictures, held_out = partial(journey_pictures, size=128, n=5000), partial(held_out_journeys, size=128)
+    return Recipe(settings, pictures, held_out, 6000, BetaObjective(warmup=300))
+
+
 def on_ads(model, latent):
     settings = {"model": model, "shape": (3, 64, 64), "latent": latent, "channels": (16, 32, 64, 64)}
     return Recipe(settings, ad_pictures, held_out_ads, 2500, BetaObjective(warmup=600))
@@ -106,6 +138,13 @@ RECIPES = {
     "vae-ads-128": on_ads("vae", 128),
     "ae-ads-128": on_ads("autoencoder", 128),
     "vae-style-32": replace(on_ads("vae", 32), pictures=style_pictures, held_out=held_out_styles),
+    "vae-journey-128px": large_journeys(),
+    "ae-journey": on_journeys("autoencoder"),
+    "vae-journey": on_journeys("vae"),
+    "vae-journey-beta-10": on_journeys("vae", 10.0),
+    "vae-journey-beta-100": on_journeys("vae", 100.0),
+    "vae-journey-ends": on_journeys("vae", ends_only=True),
+    "vae-case-128": replace(on_ads("vae", 128), pictures=case_pictures, held_out=held_out_case),
 }
 
 
@@ -143,22 +182,38 @@ def held_out_scores(model, pictures):
 
 
 def make_reader(folder=CHECKPOINTS, share=1.0, seed=0):
-    """Trains the factor reader on fresh ads of both markets, half of them blurred, and writes it."""
-    torch.manual_seed(seed)
+    """Trains the reader of ads, on fresh ads of both markets."""
     count = math.ceil(8000 * share)
     factors = [ads.sample_factors(count, 300, "client"), ads.sample_factors(count // 4, 301, "open")]
     pictures = torch.cat([ads.render(part) for part in factors])
     truth = [features.targets(part) for part in factors]
     truth = {name: torch.cat([part[name] for part in truth]) for name in truth[0]}
-    reader = features.FactorReader()
+    fresh = ads.sample_factors(1000, 302, "client")
+    return _make_reader("reader", pictures, truth, ads.render(fresh), features.targets(fresh), folder, share, seed)
+
+
+def make_journey_reader(folder=CHECKPOINTS, share=1.0, seed=0):
+    """Trains the reader of key visuals on their way to a campaign, on fresh ones."""
+    known, fresh = journeys.sample(math.ceil(6000 * share), 300), journeys.sample(1000, 302)
+    pictures, truth = (journeys.render(known, 64), features.journey_targets(known))
+    test, answers = (journeys.render(fresh, 64), features.journey_targets(fresh))
+    return _make_reader("journey-reader", pictures, truth, test, answers, folder, share, seed)
+
+
+def _make_reader(name, pictures, truth, held_out, answers, folder, share, seed):
+    """Trains a reader on pictures, half of them blurred, scores it on held-out ones, and writes it."""
+    torch.manual_seed(seed)
+    reader = features.FactorReader(*features.FACTORS[name])
     reader.offset.copy_(truth["numbers"].mean(0))
     reader.spread.copy_(truth["numbers"].std(0))
     train_reader(reader, pictures, truth, math.ceil(2500 * share))
-    fresh = ads.sample_factors(1000, 302, "client")
-    scores = features.held_out_scores(reader, ads.render(fresh), fresh)
-    record = {"made_by": "python -m vaelab.recipes reader", "held_out": scores}
-    path = storage.write(Path(folder) / "reader.safetensors", storage.to_half(reader.state_dict()), record)
+    scores = features.held_out_scores(reader, held_out, answers)
+    record = {"made_by": f"python -m vaelab.recipes {name}", "held_out": scores}
+    path = storage.write(Path(folder) / f"{name}.safetensors", storage.to_half(reader.state_dict()), record)
     return path, scores
+
+
+READERS = {"reader": make_reader, "journey-reader": make_journey_reader}
 
 
 def train_reader(reader, pictures, truth, steps, batch_size=64):
@@ -209,11 +264,11 @@ def roughen(pictures):
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m vaelab.recipes", description=__doc__)
-    parser.add_argument("names", nargs="+", choices=["reader", *RECIPES, "all"], metavar="NAME")
+    parser.add_argument("names", nargs="+", choices=[*READERS, *RECIPES, "all"], metavar="NAME")
     names = parser.parse_args().names
     torch.set_num_threads(1)  # the figures then do not depend on how many cores there are
-    for name in ["reader", *RECIPES] if "all" in names else names:
-        path, scores = make_reader() if name == "reader" else make(name)
+    for name in [*READERS, *RECIPES] if "all" in names else names:
+        path, scores = READERS[name]() if name in READERS else make(name)
         print(
             path.name,
             f"{path.stat().st_size / 1e6:.2f} MB",
