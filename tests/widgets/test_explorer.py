@@ -2,9 +2,7 @@
 
 import functools
 import http.server
-import os
 import re
-import shutil
 import threading
 
 import numpy as np
@@ -16,24 +14,6 @@ from vaelab import models
 from vaelab.networks import ConvDecoder, MLPDecoder
 from vaelab.widgets import Explorer, Panel, count_multiply_adds, count_parameters, export
 from vaelab.widgets.explorer import SCRIPT
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "msedge", "microsoft-edge")
-QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
-QUIET += ["--disable-component-update", "--disable-quic"]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        words = "no Chrome, Edge or Chromium found; install one, such as `sudo apt install chromium`"
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(words)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found, args=QUIET)
-        yield chromium
-        chromium.close()
 
 
 def lively(decoder, seed=0):

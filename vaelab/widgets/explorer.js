@@ -116,12 +116,3 @@ function paint(canvas, x, channels) {
   }
   context.putImageData(image, 0, 0);
 }
-
-function make(tag, properties, attributes = {}) {
-  return setAttributes(Object.assign(document.createElement(tag), properties), attributes);
-}
-
-function setAttributes(element, attributes) {
-  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
-  return element;
-}

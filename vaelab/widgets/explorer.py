@@ -5,15 +5,10 @@ markup and the same JavaScript run the exported decoder, with no kernel and no n
 a notebook is not yet trusted, the markup alone shows the map and one decoded picture.
 """
 
-import base64
 import hashlib
 import html
-import io
-import json
 from collections.abc import Sequence
-from pathlib import Path
 
-import anywidget
 import numpy as np
 import torch
 import traitlets
@@ -22,10 +17,9 @@ from torch import nn
 
 from vaelab.plots import TINY, colours, mosaic
 from vaelab.widgets import export
+from vaelab.widgets.page import PageWidget, as_bytes, read, uri
 
-HERE = Path(__file__).parent
-SCRIPT = "\n".join((HERE / name).read_text(encoding="utf-8") for name in ("engine.js", "explorer.js"))
-STYLE = (HERE / "explorer.css").read_text(encoding="utf-8")
+SCRIPT, STYLE = read("engine.js", "explorer.js", "elements.js"), read("explorer.css")
 TILES = 11  # pictures across the map; odd, so that one stands at the centre
 TILES_PIXELS = 440  # the map's picture: sharp enough for its 384 css pixels, and light
 
@@ -105,15 +99,15 @@ class Panel:
     def _tiles(self) -> str:
         gap = max(1, self.decoder["w"] // 16)
         tiles = mosaic(lambda z: self.layers(z.double()), self.extent, TILES, gap)
-        picture = Image.fromarray(_bytes(tiles))
+        picture = Image.fromarray(as_bytes(tiles))
         if self.tiny:
-            return _uri(picture, "PNG")
-        return _uri(picture.resize((TILES_PIXELS, TILES_PIXELS), Image.Resampling.LANCZOS), "JPEG", quality=84)
+            return uri(picture, "PNG")
+        return uri(picture.resize((TILES_PIXELS, TILES_PIXELS), Image.Resampling.LANCZOS), "JPEG", quality=84)
 
     def _picture(self) -> str:
         z = torch.tensor([self.start], dtype=torch.float64)
         pixels = self.layers(z)[0].clamp(0, 1).permute(1, 2, 0).numpy()
-        return _uri(Image.fromarray(_bytes(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))), "PNG")
+        return uri(Image.fromarray(as_bytes(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))), "PNG")
 
     def _dots(self) -> str:
         """Codes as one SVG path a kind: a dot is a line of no length with round ends."""
@@ -134,25 +128,15 @@ class Panel:
         return f'<p class="vx-legend">{keys}</p>' if keys else ""
 
 
-class Explorer(anywidget.AnyWidget):
+class Explorer(PageWidget):
     """Panels as tabs, each with its own map and point.
 
     `z` is the point of the panel shown, `panel` that panel's name: set them and the page follows, drag and they
     follow. Two explorers of the same content on one page do not disturb each other.
     """
 
-    _esm = SCRIPT + """
-export default { render({ model, el }) {
-  el.innerHTML = model.get("body");
-  const explorer = mount(el.firstElementChild, model.get("spec"), (panel, z) => {
-    model.set({ panel, z });
-    model.save_changes();
-  });
-  model.on("change:panel", () => explorer.show(model.get("panel")));
-  model.on("change:z", () => explorer.move(model.get("z")));
-} };"""
-    body = traitlets.Unicode().tag(sync=True)
-    spec = traitlets.Dict().tag(sync=True)
+    root, script = "vaelab-explorer", SCRIPT
+    _esm = SCRIPT + read("explorer_notebook.js")
     panel = traitlets.Unicode().tag(sync=True)
     z = traitlets.List(traitlets.Float(), minlen=2, maxlen=2).tag(sync=True)
 
@@ -160,11 +144,11 @@ export default { render({ model, el }) {
         if not panels:
             raise ValueError("An Explorer needs at least one Panel.")
         content = name + "".join(panel.name + panel.decoder["weights"] for panel in panels)
-        self._id = f"vaelab-explorer-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+        self._id = f"{self.root}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
         self._says = f"Explorer({', '.join(_says(panel) for panel in panels)})"
         markup = "".join(panel.markup() for panel in panels)
         super().__init__(
-            body=f'<div class="vaelab-explorer" id="{self._id}"><style>{STYLE}</style>{markup}</div>',
+            body=f'<div class="{self.root}" id="{self._id}"><style>{STYLE}</style>{markup}</div>',
             spec={"panels": [panel.spec() for panel in panels]},
             panel=panels[0].name,
             z=list(panels[0].start),
@@ -177,18 +161,8 @@ export default { render({ model, el }) {
             raise ValueError(f"The explorer has no panel {proposal['value']!r}; it has {', '.join(names)}.")
         return proposal["value"]
 
-    def to_html(self) -> str:
-        """The explorer as self-contained HTML: nothing is fetched."""
-        spec = json.dumps(self.spec, separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
-        script = f'{SCRIPT}\nmount(document.currentScript.closest(".vaelab-explorer"), {spec});'
-        return self.body.removesuffix("</div>") + f"<script>(() => {{{script}}})();</script></div>"
-
     def __repr__(self):
         return self._says
-
-    def _repr_mimebundle_(self, **kwargs):
-        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
-        return {**data, "text/html": self.to_html(), "text/plain": repr(self)}, metadata
 
 
 def _says(panel: Panel) -> str:
@@ -202,13 +176,3 @@ def _spacing(codes: np.ndarray) -> float:
     distances = np.linalg.norm(codes[:, None] - codes[None], axis=-1)
     np.fill_diagonal(distances, np.inf)
     return float(np.quantile(distances.min(1), 0.99))
-
-
-def _bytes(pixels: np.ndarray) -> np.ndarray:
-    return (pixels * 255).round().astype(np.uint8)
-
-
-def _uri(image: Image.Image, kind: str, **options) -> str:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
