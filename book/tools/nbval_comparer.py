@@ -3,9 +3,10 @@
     PYTHONPATH=book/tools python -m pytest -p nbval_comparer --nbval --nbval-current-env -n 2 --dist loadfile book
 
 Text is exact, integers are exact, numbers with a decimal point agree within rtol 1e-3, pictures agree
-coarsely (24 x 24 box means of each colour, largest difference under 0.06, size within 4 pixels), scripts
-and embedded data are exact, anything on stderr fails, a cell that was never executed fails. Every kernel
-runs one torch thread (OMP_NUM_THREADS=1) unless the environment says otherwise. A trailing `;` works.
+coarsely (24 x 24 box means of each colour, largest difference under 0.06, size within 4 pixels), also those
+embedded in a page; scripts and other embedded data are exact, anything on stderr fails, a cell that was
+never executed fails. Every kernel runs one torch thread (OMP_NUM_THREADS=1) unless the environment says
+otherwise. A trailing `;` works.
 
 A cell's tags loosen its own comparison, and nothing else's:
 

@@ -40,6 +40,22 @@ def halves(top, bottom, size=48):
     return png(pixels)
 
 
+def jpeg(top, bottom=90, size=48):
+    """A picture inside a page, as a filmstrip carries its frames."""
+    pixels = np.full((size, size, 3), bottom, "uint8")
+    pixels[: size // 2] = top
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "jpeg", quality=88)
+    return f'<img src="data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+
+
+def embedded(committed, now, tags, agrees):
+    """A cell whose page holds the picture `now`, committed as `committed`."""
+    page = {"text/html": committed, "text/plain": "<IPython.core.display.HTML object>"}
+    source = f"from IPython.display import HTML, display; display(HTML({now!r}))"
+    return source, v4.new_output("display_data", page), tags, agrees
+
+
 def stream(text, name="stdout"):
     return v4.new_output("stream", name=name, text=text)
 
@@ -108,6 +124,10 @@ CELLS = {
         [],
         False,
     ),
+    "embedded_jitter": embedded(jpeg(203), jpeg(200), [], True),
+    "embedded_stale": embedded(jpeg(225), jpeg(200), [], False),
+    "embedded_loosened": embedded(jpeg(225), jpeg(200), ["picture-0.12"], True),
+    "embedded_in_a_script": embedded(f"<script>{jpeg(203)}</script>", f"<script>{jpeg(200)}</script>", [], False),
     "number": ("from numbers_module import number; number('a', 0.5, '.3f')", stored("a", "0.500"), [], True),
     "stale_stored": (
         "from numbers_module import number; number('b', 0.5, '.3f')",
