@@ -16,6 +16,36 @@ def check(arguments: argparse.Namespace) -> int:
     return report(seconds=arguments.seconds)
 
 
+def train(arguments: argparse.Namespace) -> int:
+    """learn from a folder of your pictures: a model, and a report on how true it is to them"""
+    from vaelab.creatives import train
+
+    wanted = arguments.folder, arguments.out, arguments.minutes, arguments.size, arguments.steps, arguments.seed
+    return finish(train(*wanted))
+
+
+def blend(arguments: argparse.Namespace) -> int:
+    """a strip of pictures from one to another, and where the two are in balance"""
+    from vaelab.creatives import blend
+
+    return finish(blend(arguments.a, arguments.b, arguments.model, arguments.out, arguments.steps))
+
+
+def sample(arguments: argparse.Namespace) -> int:
+    """a sheet of new pictures, and whether they are new"""
+    from vaelab.creatives import sample
+
+    return finish(sample(arguments.model, arguments.out, arguments.n, arguments.origin, arguments.seed))
+
+
+def finish(outcome) -> int:
+    """Says what came out and where the report is; files that could not be used are named, and make a 1 of the 0."""
+    for problem in outcome.problems:
+        print("left out:", problem)
+    print(outcome.sentence, f"Report: {outcome.report}", sep="\n")
+    return int(bool(outcome.problems))
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser("vaelab", description="VAEs for people who make advertising.")
     top.add_argument("--version", action="version", version=f"vaelab {__version__}")
@@ -24,6 +54,33 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("check", help=check.__doc__, description=check.__doc__)
     command.add_argument("--seconds", type=float, default=10.0, help="how long to train (default: 10)")
     command.set_defaults(run=check)
+
+    command = commands.add_parser("train", help=train.__doc__, description=train.__doc__)
+    command.add_argument("folder", help="the folder with your pictures, at least 8")
+    command.add_argument("--out", required=True, help="a new folder for the model; the same again to go on")
+    command.add_argument("--minutes", type=float, default=10.0, help="about how long to train (default: 10)")
+    command.add_argument("--size", type=int, default=64, help="pixels a side: 64 (default), 128 …")
+    command.add_argument("--steps", type=int, help="how long in steps, instead of --minutes")
+    command.add_argument("--seed", type=int, default=0, help="another seed, another model (default: 0)")
+    command.set_defaults(run=train)
+
+    command = commands.add_parser("blend", help=blend.__doc__, description=blend.__doc__)
+    command.add_argument("a", help="the picture to start from")
+    command.add_argument("b", help="the picture to end at")
+    command.add_argument("--model", required=True, help="the folder that `vaelab train` made")
+    command.add_argument("--steps", type=int, default=9, help="pictures in the strip, 3 to 33 (default: 9)")
+    command.add_argument("--out", default="strip.png", help="a .png or .jpg file (default: strip.png)")
+    command.set_defaults(run=blend)
+
+    command = commands.add_parser("sample", help=sample.__doc__, description=sample.__doc__)
+    command.add_argument("--model", required=True, help="the folder that `vaelab train` made")
+    command.add_argument("--n", type=int, default=64, help="how many, 1 to 400 (default: 64)")
+    command.add_argument("--out", default="sheet.png", help="a .png or .jpg file (default: sheet.png)")
+    command.add_argument("--seed", type=int, default=0, help="another seed, other pictures (default: 0)")
+    origins = {"codes": "near your pictures", "prior": "anywhere"}
+    told = ", ".join(f"{name}: {meaning}" for name, meaning in origins.items())
+    command.add_argument("--from", dest="origin", choices=origins, default="codes", help=f"{told} (default: codes)")
+    command.set_defaults(run=sample)
     return top
 
 
@@ -37,7 +94,9 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser().parse_args(arguments)
     try:
         return asked.run(asked)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
+        if str(stop):
+            complain(stop)
         return 130
     except (ValueError, OSError) as error:
         return complain(error)

@@ -1,0 +1,121 @@
+"""My creatives: the commands `train`, `blend` and `sample` with buttons, for a notebook."""
+
+import html
+from pathlib import Path
+
+from vaelab import creatives
+from vaelab.data.folder import PICTURES
+from vaelab.report import encode, replace_file
+
+UPLOADS = Path("my-pictures")
+HEIGHT = 820  # pixels of the report's window
+
+
+class MyCreatives:
+    """The app: show it as the last expression of a cell. Files are read and written beside the notebook.
+
+    A callback never raises: whatever goes wrong stands in `said`, in one sentence.
+    """
+
+    def __init__(self):
+        import ipywidgets as w
+
+        wide, label = w.Layout(width="32rem"), {"description_width": "7rem"}
+        self.folder = w.Text(description="Folder", placeholder="/path/of/your/pictures", layout=wide, style=label)
+        self.upload = w.FileUpload(accept="image/*", multiple=True, description="or upload pictures", layout=wide)
+        self.model = w.Text("my-model", description="Model", layout=wide, style=label, continuous_update=False)
+        self.minutes = w.IntSlider(10, 1, 120, description="Minutes", layout=wide, style=label)
+        self.size = w.Dropdown(options=[64, 96, 128], description="Pixels a side", layout=wide, style=label)
+        self.a, self.b = (w.Dropdown(description=name, layout=wide, style=label) for name in ("From", "To"))
+        self.previews = {self.a: w.Image(width=160, format="png"), self.b: w.Image(width=160, format="png")}
+        self.steps = w.IntSlider(9, 3, 33, description="Steps", layout=wide, style=label)
+        self.n = w.IntSlider(64, 1, 400, description="Pictures", layout=wide, style=label)
+        self.origin = w.Dropdown(options=[("near my pictures", "codes"), ("anywhere", "prior")], description="Draw",
+                                 layout=wide, style=label)  # fmt: skip
+        self.seed = w.IntText(0, description="Seed", layout=wide, style=label)
+        self.said, self.shown, self.progress = w.HTML(), w.HTML(), w.Output()
+        self.buttons = {name: w.Button(description=name, button_style="primary") for name in ("Train", "Blend", "Sample")}
+        for name, work in (("Train", self.train), ("Blend", self.blend), ("Sample", self.sample)):
+            self.buttons[name].on_click(lambda _, work=work: self.do(work))
+        self.folder.observe(lambda _: self.do(self.list_pictures), "value")
+        self.upload.observe(lambda _: self.do(self.take_uploads), "value")
+        for choice in (self.a, self.b):
+            choice.observe(lambda change: self.do(lambda: self.preview(change["owner"])), "value")
+            self.previews[choice].layout.display = "none"
+        stop = w.HTML("To stop, interrupt the kernel (the square above); press the button again to go on.")
+        steps = {
+            "1 Pictures": [self.folder, self.upload],
+            "2 Train": [self.model, self.minutes, self.size, self.buttons["Train"], stop],
+            "3 Blend": [self.a, self.b, w.HBox(list(self.previews.values())), self.steps, self.buttons["Blend"]],
+            "4 Sample": [self.n, self.origin, self.seed, self.buttons["Sample"]],
+        }
+        tabs = w.Tab([w.VBox(children) for children in steps.values()], titles=list(steps))
+        self.app = w.VBox([tabs, self.said, self.progress, self.shown])
+
+    def do(self, work):
+        """Runs one piece of work; says its sentence, or in one sentence what is wrong; shows the report."""
+        for button in self.buttons.values():
+            button.disabled = True
+        self.progress.clear_output()
+        try:
+            with self.progress:
+                outcome = work()
+            if isinstance(outcome, creatives.Outcome):
+                self.say(" ".join([outcome.sentence, *outcome.problems]))
+                page = html.escape(outcome.report.read_text(encoding="utf-8"))
+                frame = f'<iframe title="report" srcdoc="{page}" style="width: 100%; height: {HEIGHT}px; border: 0">'
+                self.shown.value = frame + "</iframe>"
+        except (KeyboardInterrupt, ValueError, OSError, ImportError) as error:
+            self.say(error)
+        except Exception as error:  # noqa: BLE001 (a mistake of ours: still one sentence, and no traceback)
+            self.say(f"Something went wrong that should not ({type(error).__name__}: {error}): please report it.")
+        finally:
+            for button in self.buttons.values():
+                button.disabled = False
+
+    def say(self, sentence):
+        self.said.value = f'<p role="status"><b>{html.escape(" ".join(str(sentence).split()))}</b></p>'
+
+    def take_uploads(self):
+        for file in self.upload.value:
+            replace_file(UPLOADS / Path(file["name"].replace("\\", "/")).name, bytes(file["content"]))
+        if self.folder.value == str(UPLOADS):
+            return self.list_pictures()
+        self.folder.value = str(UPLOADS)
+
+    def list_pictures(self):
+        """Fills the two choices with the pictures of the folder."""
+        folder = Path(self.folder.value).expanduser()
+        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES)
+        for place, choice in enumerate((self.a, self.b)):
+            choice.options = [(str(file.relative_to(folder)), str(file)) for file in files]
+            choice.index = min(place, len(files) - 1) if files else None
+        self.say(f"{len(files)} pictures in {folder}. Next: train." if files else f"There are no pictures in {folder}.")
+
+    def preview(self, choice):
+        if choice.value:
+            picture, _ = creatives.read_square(choice.value, 160)
+            self.previews[choice].value = encode(creatives.to_image(picture), "png")
+            self.previews[choice].layout.display = ""
+
+    def train(self):
+        if not self.folder.value.strip():
+            raise ValueError("There are no pictures yet: give a folder or upload some in step 1.")
+        folder = Path(self.folder.value).expanduser()
+        return creatives.train(folder, self.model.value, self.minutes.value, self.size.value, say=self.say)
+
+    def blend(self):
+        if not (self.a.value and self.b.value):
+            raise ValueError("There are no pictures to choose from: give a folder or upload some in step 1.")
+        strip = f"{self.model.value}-strip.png"
+        return creatives.blend(self.a.value, self.b.value, self.model.value, strip, self.steps.value)
+
+    def sample(self):
+        sheet = f"{self.model.value}-sheet.png"
+        return creatives.sample(self.model.value, sheet, self.n.value, self.origin.value, self.seed.value)
+
+    def __repr__(self):
+        return "MyCreatives()"
+
+    def _repr_mimebundle_(self, **kwargs):
+        return self.app._repr_mimebundle_(**kwargs) | {"text/plain": repr(self)}
