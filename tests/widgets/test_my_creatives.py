@@ -1,0 +1,134 @@
+"""My creatives, driven as a reader does: files in, buttons pressed, sentences and reports out, never a traceback."""
+
+import datetime
+import html
+
+import pytest
+import torch
+from PIL import Image
+
+from vaelab import creatives, training
+from vaelab.creatives import to_image
+from vaelab.data import photos
+from vaelab.report import encode
+from vaelab.widgets.creatives import MyCreatives
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.setenv("VAELAB_PROGRESS", "0")
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    return photos.patches(12, 64, seed=1)
+
+
+@pytest.fixture
+def folder(tmp_path, pictures):
+    place = tmp_path / "campaign"
+    place.mkdir()
+    for i, picture in enumerate(pictures):
+        to_image(picture).save(place / f"ad {i:02}.png")
+    return place
+
+
+@pytest.fixture
+def app(folder, monkeypatch):
+    """The app with its folder chosen; a training takes a few steps."""
+    monkeypatch.setattr(creatives, "affordable", lambda *arguments: 6)
+    app = MyCreatives()
+    app.size.options, app.size.value = [32, 64], 32
+    app.folder.value = str(folder)
+    return app
+
+
+def said(app):
+    return html.unescape(app.said.value.removeprefix('<p role="status"><b>').removesuffix("</b></p>"))
+
+
+def test_the_whole_way(app, folder):
+    assert said(app) == f"12 pictures in {folder}. Next: train."
+    assert (app.a.label, app.b.label) == ("ad 00.png", "ad 01.png")
+    app.buttons["Train"].click()
+    assert "With 12 pictures, results stay close to them" in said(app) and (folder.parent / "my-model").is_dir()
+    report = (folder.parent / "my-model" / "report.html").read_text()
+    assert f'srcdoc="{html.escape(report)}"' in app.shown.value and 'title="report"' in app.shown.value
+    app.b.value = str(folder / "ad 07.png")
+    app.buttons["Blend"].click()
+    assert "From ad 00.png to ad 07.png in 9 steps" in app.shown.value
+    app.n.value, app.origin.value = 4, "prior"
+    app.buttons["Sample"].click()
+    assert "of 4 are new" in said(app)
+    assert Image.open("my-model-sheet.png").size == (2 * 256 + 10, 2 * 256 + 10)
+    app.buttons["Train"].click()
+    assert "is finished already" in said(app)
+
+
+def test_the_buttons_make_what_the_commands_make(app, folder, tmp_path):
+    app.buttons["Train"].click()
+    creatives.train(folder, tmp_path / "other", size=32, steps=6, say=lambda sentence: None)
+    a, b = (creatives.load(tmp_path / name).model.state_dict() for name in ("my-model", "other"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    app.buttons["Blend"].click()
+    creatives.blend(app.a.value, app.b.value, "other", "other.png")
+    assert (tmp_path / "my-model-strip.png").read_bytes() == (tmp_path / "other.png").read_bytes()
+
+
+def test_uploads_land_in_a_folder_of_their_own(app, pictures, tmp_path):
+    names = ["../sneaky.png", "C:\\photos\\b.png", "c.png"]
+    app.upload.value = tuple(
+        {"name": name, "type": "image/png", "size": 1, "content": memoryview(encode(to_image(p), "png")),
+         "last_modified": datetime.datetime(2024, 1, 1)}
+        for name, p in zip(names, pictures, strict=False)
+    )  # fmt: skip
+    assert sorted(file.name for file in (tmp_path / "my-pictures").iterdir()) == ["b.png", "c.png", "sneaky.png"]
+    assert app.folder.value == "my-pictures" and said(app) == "3 pictures in my-pictures. Next: train."
+    assert not (tmp_path / "sneaky.png").exists()
+    app.buttons["Train"].click()
+    assert "3 different pictures that can be used: 8 are needed" in said(app)
+
+
+def test_previews_show_the_chosen_pictures(app, folder):
+    app.a.value = str(folder / "ad 05.png")
+    expected = to_image(creatives.read_square(folder / "ad 05.png", 160)[0])
+    assert app.previews[app.a].value == encode(expected, "png") and app.previews[app.a].layout.display == ""
+
+
+def test_troubles_are_sentences(app, folder, tmp_path, monkeypatch):
+    app.buttons["Blend"].click()
+    assert said(app).startswith("There is no model folder my-model")
+    app.folder.value = str(tmp_path / "<none>")
+    assert said(app) == f"There are no pictures in {tmp_path / '<none>'}." and "<none>" not in app.said.value
+    app.buttons["Train"].click()
+    assert "does not exist: check the path" in said(app)
+    app.buttons["Blend"].click()
+    assert said(app).startswith("There are no pictures to choose from")
+    app.folder.value = " "
+    app.buttons["Train"].click()
+    assert said(app).startswith("There are no pictures yet")
+    (folder / "ad 00.png").write_bytes(b"broken")
+    app.folder.value = str(folder)
+    app.a.value = str(folder / "ad 01.png")
+    app.a.value = str(folder / "ad 00.png")
+    assert "ad 00.png is no picture" in said(app)
+    monkeypatch.setattr(creatives, "sample", lambda *arguments: 1 / 0)
+    app.buttons["Sample"].click()
+    assert "should not (ZeroDivisionError" in said(app)
+    assert not any(button.disabled for button in app.buttons.values())
+
+
+def test_an_interrupt_is_a_sentence_and_the_next_press_goes_on(app, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "update_average", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
+        app.buttons["Train"].click()
+        assert said(app).startswith("Stopped.") and "again to go on" in said(app)
+    app.buttons["Train"].click()
+    assert "results stay close" in said(app)
+
+
+def test_what_a_cell_shows_is_the_same_every_time():
+    first, second = (MyCreatives()._repr_mimebundle_() for _ in range(2))
+    assert first["text/plain"] == second["text/plain"] == "MyCreatives()" == repr(MyCreatives())
+    assert "application/vnd.jupyter.widget-view+json" in first
