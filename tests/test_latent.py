@@ -189,3 +189,163 @@ def test_traverse():
     assert z.tolist() == [1.0, 2.0, 3.0, 4.0] and not pictures.requires_grad
     with pytest.raises(ValueError, match="There is no coordinate 4: this latent has 4, counted from 0"):
         latent.traverse(model, z, 4, [0.0])
+
+
+def test_slerp_through_codes_that_are_a_right_angle_apart():
+    a, b = torch.tensor([2.0, 0.0, 0.0]), torch.tensor([0.0, 0.0, 2.0])
+    middle = latent.slerp(a, b, torch.tensor([0.0, 1 / 3, 0.5, 1.0]))
+    third = 2 * torch.tensor([math.cos(math.pi / 6), 0, math.sin(math.pi / 6)])
+    assert_close(middle, torch.stack([a, third, torch.tensor([2**0.5, 0.0, 2**0.5]), b]))
+
+
+@pytest.mark.parametrize("kind", ["vae", "autoencoder"])
+@pytest.mark.parametrize("way", [latent.lerp, latent.slerp])
+def test_a_path_ends_at_the_round_trips_and_is_the_same_every_time(digits, kind, way):
+    model = untrained(kind)
+    found = latent.path(model, digits[0], digits[1], 5, way)
+    assert found.shape == (5, *SHAPE) and not found.requires_grad and model.training
+    ends = model.reconstruct(digits[:2]).detach()
+    assert_close(found[[0, -1]], ends, atol=1e-5, rtol=1e-4)
+    assert_close(latent.path(model, digits[0], digits[1], 5, way), found, atol=0, rtol=0)
+    z = latent.codes(model, digits[:2])
+    assert_close(found[1], model.decode(way(z[0], z[1], 0.25)[None]).mean[0].detach(), atol=1e-5, rtol=1e-4)
+
+
+def test_a_path_in_a_spatial_latent_takes_the_whole_latent_for_one_vector(digits):
+    class Spatial(torch.nn.Module):
+        """The latent of a picture is the picture."""
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def code(self, x):
+            return x
+
+        def decode(self, z):
+            return torch.distributions.Normal(z * self.weight, 1.0)
+
+    a, b = digits[:2]
+    found = latent.path(Spatial(), a, b, 5, latent.slerp)
+    assert_close(found[2].flatten(), latent.slerp(a.flatten(), b.flatten(), 0.5))
+
+
+def test_neighbours_are_round_trips_without_noise_and_come_evenly(digits):
+    model = untrained()
+    pictures, sources = latent.neighbourhood(model, digits[:7], 24, noise=0)
+    counts = torch.bincount(sources, minlength=7)
+    assert counts.min() == 3 and counts.max() == 4 and sources.tolist() != sorted(sources.tolist())
+    assert_close(pictures, model.reconstruct(digits[:7])[sources].detach(), atol=1e-5, rtol=1e-4)
+    again = latent.neighbourhood(model, digits[:7], 24, noise=0)
+    assert_close(again[0], pictures, atol=0, rtol=0)
+    assert latent.neighbourhood(model, digits[:7], 24, noise=0, seed=1)[1].tolist() != sources.tolist()
+    few = latent.neighbourhood(model, digits, 50, noise=0)[1]
+    assert len(few.unique()) == 50
+
+
+def test_the_noise_of_neighbours_is_in_units_of_the_latent(digits):
+    class Same(torch.nn.Module):
+        """Shows a code of 64 coordinates as a picture."""
+
+        latent_shape = (64,)
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def code(self, x):
+            return x.flatten(1)
+
+        def decode(self, z):
+            return torch.distributions.Normal(z.reshape(-1, *SHAPE), 1.0)
+
+    pictures, sources = latent.neighbourhood(Same(), digits[:10], 300, noise=0.5)
+    shift = pictures - digits[sources]
+    assert float(shift.std()) == pytest.approx(0.5, rel=0.03) and abs(float(shift.mean())) < 0.02
+    assert shift.flatten(1).unique(dim=0).shape[0] == 300  # each its own
+    assert abs(float(torch.corrcoef(shift.flatten(1).T).triu(1).mean())) < 0.01
+
+
+def test_a_direction_is_with_minus_without():
+    z = torch.tensor([[1.0, 0.0], [3.0, 2.0], [0.0, 5.0]])
+    for mask in (torch.tensor([True, True, False]), np.array([True, True, False])):
+        assert_close(latent.direction(z, mask), torch.tensor([2.0, -4.0]))
+    for mask in (np.zeros(3, bool), np.ones(3, bool)):
+        with pytest.raises(ValueError, match=f"with and without it; here {mask.sum()} of 3 have it"):
+            latent.direction(z, mask)
+
+
+# -- short ways ---------------------------------------------------------------------------------------------------
+
+
+class Decoder(torch.nn.Module):
+    """A model of which only the decoder counts: a function of codes `(N, d)` to points, seen as pictures."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+        self.weight = torch.nn.Parameter(torch.ones((), dtype=torch.float64))
+
+    def points(self, z):
+        return self.weight * self.function(z)
+
+    def decode(self, z):
+        return torch.distributions.Normal(self.points(z), 1.0)
+
+
+def polar(z):
+    """The plane by radius and angle."""
+    return torch.stack([z[:, 0] * z[:, 1].cos(), z[:, 0] * z[:, 1].sin()], 1)
+
+
+def globe(z):
+    """The unit sphere by longitude and latitude."""
+    return torch.stack([z[:, 0].cos() * z[:, 1].cos(), z[:, 0].sin() * z[:, 1].cos(), z[:, 1].sin()], 1)
+
+
+def test_the_length_of_a_decoded_path():
+    quarter = latent.lerp(torch.tensor([2.0, 0.0]), torch.tensor([2.0, math.pi / 2]), torch.linspace(0, 1, 400))
+    assert latent.decoder_length(polar, quarter) == pytest.approx(math.pi, rel=1e-4)
+    assert latent.decoder_length(lambda z: z, torch.tensor([[0.0, 0.0], [3.0, 4.0], [3.0, 0.0]])) == pytest.approx(9)
+
+
+def test_the_geodesic_of_a_linear_decoder_is_the_straight_line():
+    matrix, a, b = gaussians(6, 3, 0).mean, *gaussians(2, 3, 1).mean
+    found = latent.geodesic(Decoder(lambda z: z @ matrix.T), a, b, 9)
+    assert_close(found, latent.lerp(a, b, torch.linspace(0, 1, 9).double()), atol=1e-4, rtol=0)
+
+
+def test_the_geodesic_in_polar_coordinates_is_straight_where_one_sees_it():
+    a, b = torch.tensor([[1.0, 0.0], [2.0, 2.0]]).double()
+    model = Decoder(polar)
+    found = latent.geodesic(model, a, b, 11)
+    ends = polar(torch.stack([a, b]))
+    assert_close(polar(found), latent.lerp(*ends, torch.linspace(0, 1, 11).double()), atol=1e-3, rtol=0)
+    assert model.weight.grad is None and not found.requires_grad
+
+
+def test_the_geodesic_on_a_globe_is_the_great_circle():
+    a, b = torch.tensor([[-1.0, 0.8], [1.0, 0.8]]).double()
+    angle = math.acos(float((globe(a[None]) * globe(b[None])).sum()))
+    model = Decoder(globe)
+    straight = latent.lerp(a, b, torch.linspace(0, 1, 33).double())
+    found = latent.geodesic(model, a, b, 33, iterations=300)
+    assert latent.decoder_length(model.points, found) == pytest.approx(angle, rel=1e-3)
+    assert latent.decoder_length(model.points, straight) > 1.05 * angle
+    by_height = latent.geodesic(model, a, b, 33, features=lambda points: points[:, 2:])
+    assert float(globe(by_height)[:, 2].std()) < 0.01  # a and b are equally far north: that way no feature changes
+
+
+def test_the_geodesic_of_a_network_is_shorter_and_more_even_than_the_straight_line():
+    torch.manual_seed(1)
+    network = torch.nn.Sequential(torch.nn.Linear(2, 32), torch.nn.Tanh(), torch.nn.Linear(32, 20)).double()
+    with torch.no_grad():
+        network[0].weight *= 4
+    model = Decoder(network)
+    for a, b in (gaussians(2, 2, seed).mean for seed in range(4)):
+        straight = latent.lerp(a, b, torch.linspace(0, 1, 12).double())
+        found = latent.geodesic(model, a, b, 12)
+        assert_close(found[[0, -1]], torch.stack([a, b]))
+        assert latent.decoder_length(model.points, found) <= latent.decoder_length(model.points, straight)
+        steps = model.points(found).diff(dim=0).norm(dim=1)
+        assert steps.max() < 1.2 * steps.mean()

@@ -1,4 +1,9 @@
-"""Looking at a latent space: codes, coordinates in use, a diagnosis, paths between codes, overlaps of posteriors."""
+"""Looking at a latent space: codes, coordinates in use, a diagnosis, paths between codes, overlaps of posteriors.
+
+A code is a picture's address. What one makes with it: `path` goes from one picture to another, `neighbourhood` makes
+new pictures around those that one has, `direction` is what a group of pictures has and the others have not, and
+`geodesic` is the way on which the picture changes least.
+"""
 
 import math
 from dataclasses import dataclass
@@ -194,3 +199,102 @@ def traverse(model, z, dimension, values):
     path = z.repeat(len(values), 1)
     path[:, dimension] = torch.as_tensor(values, dtype=z.dtype, device=z.device)
     return model.decode(path).mean
+
+
+@torch.no_grad()
+def decoded(model, z, batch_size=256):
+    """The pictures `(N, C, H, W)` at the codes `z` `(N, *latent)`."""
+    was_training = model.training
+    model.eval()
+    pictures = torch.cat([model.decode(part).mean for part in z.split(batch_size)])
+    model.train(was_training)
+    return pictures
+
+
+def path(model, a, b, steps, way=lerp):
+    """From one picture to another: `(steps, C, H, W)`, decoded along the `way` (`lerp`, `slerp`) between their codes.
+
+    The codes are the posterior means, not samples, so that the ends are the round trips of `a` and `b`
+    `(C, H, W)`, every time.
+    """
+    z = codes(model, torch.stack([a, b]))
+    along = way(*z.flatten(1), torch.linspace(0, 1, steps, device=z.device))
+    return decoded(model, along.reshape(steps, *z.shape[1:]))
+
+
+def draw_evenly(total, n, generator=None):
+    """`n` of the numbers below `total` in random order, each equally often up to one: `(n,)`."""
+    rounds = [torch.randperm(total, generator=generator) for _ in range(math.ceil(n / total))]
+    return torch.cat(rounds)[:n]
+
+
+def neighbourhood(model, pictures, n, noise, seed=0):
+    """New pictures around given ones: codes of `pictures` plus `noise` · N(0, I), decoded.
+
+    Args:
+        pictures: the sources `(N, C, H, W)`; each is used equally often, up to one.
+        noise: in units of the latent, in which the prior has a spread of 1; 0 gives the round trips.
+
+    Returns:
+        The pictures `(n, C, H, W)`, and the index `(n,)` of the source of each.
+    """
+    random = torch.Generator().manual_seed(seed)
+    sources = draw_evenly(len(pictures), n, random)
+    z = codes(model, pictures)
+    z = z[sources.to(z.device)]
+    return decoded(model, z + noise * torch.randn(z.shape, generator=random).to(z)), sources
+
+
+def direction(codes, mask):
+    """What some pictures have and the others have not: the mean code of those in `mask` minus that of the rest.
+
+    Args:
+        codes: `(N, *latent)`.
+        mask: `(N,)` bool, a tensor or an array.
+
+    Returns:
+        `(*latent,)`: added to a code, it moves the picture that way.
+    """
+    mask = torch.as_tensor(mask, dtype=torch.bool, device=codes.device)
+    if mask.all() or not mask.any():
+        raise ValueError(f"A direction needs pictures with and without it; here {int(mask.sum())} of {len(mask)} have it.")
+    return codes[mask].mean(0) - codes[~mask].mean(0)
+
+
+def decoder_length(decode, path):
+    """How far the picture travels along codes `path` `(T, *latent)`: the sum of its steps, a float.
+
+    Args:
+        decode: codes `(T, *latent)` -> pictures or features `(T, …)`; distances are taken in what it gives.
+    """
+    with torch.no_grad():
+        return float(decode(path).flatten(1).diff(dim=0).norm(dim=1).sum())
+
+
+def geodesic(model, a, b, steps=16, iterations=100, features=None):
+    """The way between two codes on which the picture changes least, `(steps, *latent)`; decode it to see it.
+
+    Starts on the straight line and moves the points between until the energy, Σ ‖g(zₜ₊₁) − g(zₜ)‖², is least, g being
+    the decoder (Shao, Kumar & Fletcher 2018, section 3; the metric is Arvanitidis et al.'s 2018). Such a way is short,
+    and the picture changes evenly along it.
+
+    Args:
+        a, b: codes `(*latent,)`.
+        iterations: at most so many steps of L-BFGS.
+        features: pictures -> `(N, d)`, if the change is to be measured there and not in pixels.
+    """
+    between = lerp(a, b, torch.linspace(0, 1, steps)[1:-1]).detach().requires_grad_()
+    optimizer = torch.optim.LBFGS([between], max_iter=iterations, line_search_fn="strong_wolfe")
+
+    def whole():
+        return torch.cat([a[None], between, b[None]])
+
+    def energy():
+        pictures = model.decode(whole()).mean
+        seen = pictures if features is None else features(pictures)
+        value = seen.flatten(1).diff(dim=0).square().sum()
+        (between.grad,) = torch.autograd.grad(value, between)  # leaves the model's own gradients alone
+        return value
+
+    optimizer.step(energy)
+    return whole().detach()

@@ -1,7 +1,7 @@
 """The course's pictures: one calm style, and the few figures that chapters draw again and again.
 
 Images are tensors (N, C, H, W) in [0, 1] (anything outside is clamped), C is 1 or 3. Every function returns a
-closed `matplotlib` figure: leave it as the last expression of a cell, or `display` it, and it shows once.
+closed `matplotlib` figure (`sharp`: a JPEG): leave it as the last expression of a cell, or `display` it, and it shows once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -64,6 +64,28 @@ def grid(images: torch.Tensor, columns: int = 8, labels: Sequence | None = None,
 def strip(images: torch.Tensor, labels: Sequence | None = None, title: str | None = None) -> Figure:
     """All pictures in one row: a path, a traversal, a series of steps."""
     return grid(images, len(images), labels, title)
+
+
+def sharp(images: torch.Tensor, columns: int, gap: int = 6, quality: int = 90):
+    """Pictures in reading order, pixel for pixel, as one JPEG: what a screen may show larger than a figure would.
+
+    Returns an `IPython.display.Image`.
+    """
+    from io import BytesIO
+
+    from IPython.display import Image as Shown
+    from PIL import Image
+
+    cells = np.stack(_pictures(images))
+    n, h, w, channels = cells.shape
+    cells = np.pad(cells, ((0, -n % columns), (0, gap), (0, gap), (0, 0)), constant_values=1.0)
+    lattice = cells.reshape(-1, columns, h + gap, w + gap, channels).swapaxes(1, 2)
+    lattice = lattice.reshape(-1, columns * (w + gap), channels)[:-gap, :-gap]
+    file = BytesIO()
+    Image.fromarray((np.broadcast_to(lattice, (*lattice.shape[:2], 3)) * 255).round().astype(np.uint8)).save(
+        file, "JPEG", quality=quality, subsampling=0
+    )
+    return Shown(file.getvalue(), format="jpeg")
 
 
 def rows(

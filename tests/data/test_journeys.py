@@ -27,7 +27,7 @@ def test_pictures_are_float_in_the_unit_range_at_any_size_and_the_same_picture()
     assert (shrunk - small).abs().mean() < 0.02
 
 
-def test_places_on_the_way_are_often_near_an_end_and_factors_stray_from_them():
+def test_places_on_the_way_are_spread_evenly_and_factors_stray_from_them():
     style = journeys.sample(4000, seed=0).style
     assert style.min() == 0 and style.max() == 1
     assert abs(style.mean() - 0.5) < 0.02

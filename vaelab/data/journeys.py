@@ -51,13 +51,13 @@ class Journeys:
 
 
 def sample(n, seed=0, ends_only=False):
-    """Draw n key visuals. Each has a place on the way, often near an end, from which its five factors stray.
+    """Draw n key visuals. Each has a place on the way, any being equally likely, from which its five factors stray.
 
     ends_only: an archive of finished pictures alone, house look or campaign and nothing in between.
     """
     _check_count(n)
     product, theme, place, stray, rest = np.random.default_rng(seed).spawn(5)
-    where = place.beta(0.7, 0.7, (n, 1))
+    where = place.random((n, 1))
     if ends_only:
         where = np.round(where)
     style = where if ends_only else where + stray.normal(0, STRAY, (n, len(STYLE)))
