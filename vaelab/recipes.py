@@ -109,16 +109,16 @@ def held_out_case():
 
 
 def on_journeys(model, beta=1.0, ends_only=False):
-    settings = {"model": model, "shape": (3, 64, 64), "latent": 16, "channels": (16, 32, 64, 64)}
+    settings = {"model": model, "shape": (3, 64, 64), "latent": 8, "channels": (16, 32, 64, 64)}
     pictures = partial(journey_pictures, ends_only=ends_only)
     return Recipe(settings, pictures, held_out_journeys, 2500, BetaObjective(beta, warmup=300))
 
 
 def large_journeys():
     """The strip that a creative director is shown: 128 px, and time."""
-    settings = {"model": "vae", "shape": (3, 128, 128), "latent": 32, "channels": (16, 32, 64, 96, 128)}
+    settings = {"model": "vae", "shape": (3, 128, 128), "latent": 8, "channels": (16, 32, 64, 96, 128)}
     pictures, held_out = partial(journey_pictures, size=128, n=5000), partial(held_out_journeys, size=128)
-    return Recipe(settings, pictures, held_out, 6000, BetaObjective(warmup=300))
+    return Recipe(settings, pictures, held_out, 8000, BetaObjective(warmup=300))
 
 
 def on_ads(model, latent):

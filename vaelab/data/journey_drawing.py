@@ -40,19 +40,18 @@ PROPS = {
 }  # fmt: skip
 
 
-def draw_journey(product, theme, style, seed, size):
+def draw_journey(product, theme, style, size):
     """One key visual as a uint8 array (size, size, 3); `style` as in `journeys.STYLE`."""
     palette, layout, setting, light, props = (float(share) for share in style)
     S = _canvas_size(size)
-    rng = np.random.default_rng(seed)
-    centre, base, scale = 0.5 - 0.15 * layout, 0.90 - 0.015 * layout, 0.74 - 0.10 * layout
+    centre, base, scale = 0.5 - 0.08 * layout, 0.90 - 0.015 * layout, 0.74 - 0.10 * layout
     colours = rgb(PACKS[0, PRODUCTS.index(product)])
     row = {"product": product, "brand": "Orrin", "material": MATERIALS[product], "pack_rgb": colours}
     pack = draw_pack(row, round(scale * S), -1)
     pack[..., :3] = (pack[..., :3] * (1 + light * (LAMPS[theme] - 1))).clip(0, 1)
     halfway, campaign = PALETTES[theme]
     colour = (1 - palette) ** 2 * HOUSE + 2 * palette * (1 - palette) * halfway + palette**2 * campaign
-    scene = SCENES[theme](colour, setting, light, props, rng)
+    scene = SCENES[theme](colour, setting, light, props)
     scene = scene * (1 - (1 - 0.35 * light) * shadows(base, centre, pack.shape[1] / S / 2, -1))
     picture = _enlarged(np.moveaxis(scene.clip(0, 1), 0, -1), S)
     _stand(picture, pack, centre, base)
@@ -92,7 +91,7 @@ def _horizon(full, setting):
     return 1.04 + (full - 1.04) * setting**0.7
 
 
-def _summer(colour, setting, light, props, rng):
+def _summer(colour, setting, light, props):
     """Sun over the sea, sand in front, palm fronds from the corner."""
     picture = _studio(colour, light)
     sky = tint(colour, WHITE, 0.55) * (Y / 0.55).clip(0, 1) ** 1.5 + colour * (1 - (Y / 0.55).clip(0, 1) ** 1.5)
@@ -116,7 +115,7 @@ def _summer(colour, setting, light, props, rng):
     return _over(picture, _colour([0.07, 0.36, 0.27]), 0.88 * min(1, 2 * props) * leaves)
 
 
-def _winter(colour, setting, light, props, rng):
+def _winter(colour, setting, light, props):
     """A blue hour over snowy hills, a low moon, snow in the air."""
     picture = _studio(colour, light)
     sky = colour * (0.86 + 0.10 * Y) + 0.30 * (tint(colour, [1.0, 0.80, 0.78], 0.8) - colour) * (Y / 0.6).clip(0, 1) ** 2
@@ -135,7 +134,7 @@ def _winter(colour, setting, light, props, rng):
     snow = tint(_colour([0.95, 0.97, 1.0]), colour, 0.12)
     for shade, line in ((0.93, 0.655 + 0.022 * np.sin(X * 6)), (1.0, 0.735 - 0.02 * np.sin(X * 5))):
         picture = _over(picture, snow * shade, _below(_horizon(line, setting), 0.016))
-    return _over(picture, [1, 1, 1], (props * _dots(rng, 26, 0.006, 0.018, 0.9)).clip(0, 1))
+    return _over(picture, [1, 1, 1], (props * _dots(np.random.default_rng(5), 26, 0.006, 0.018, 0.9)).clip(0, 1))
 
 
 SCENES = {"summer": _summer, "winter": _winter}

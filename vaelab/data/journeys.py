@@ -21,12 +21,11 @@ STRAY = 0.16  # how far each factor strays from the ad's own place on the way
 @dataclass(frozen=True)
 class Journeys:
     """n key visuals: `product` and `theme` (n,) int64, places in `PRODUCTS` and `THEMES`; `style` (n, 5) in [0, 1],
-    one column for each of `STYLE`; `seed` (n,) fixes what is left. `journeys[i]` and `[mask]` are Journeys again."""
+    one column for each of `STYLE`. `journeys[i]` and `[mask]` are Journeys again."""
 
     product: np.ndarray
     theme: np.ndarray
     style: np.ndarray
-    seed: np.ndarray
 
     def __len__(self):
         return len(self.product)
@@ -34,7 +33,7 @@ class Journeys:
     def __getitem__(self, index):
         if isinstance(index, (int, np.integer)):
             index = [range(len(self))[index]]
-        return Journeys(self.product[index], self.theme[index], self.style[index], self.seed[index])
+        return Journeys(self.product[index], self.theme[index], self.style[index])
 
     def replace(self, product=None, theme=None, style=None):
         """A copy with a product, a theme (words or places) or the style set, for all of them or one by one."""
@@ -56,7 +55,7 @@ def sample(n, seed=0, ends_only=False):
     ends_only: an archive of finished pictures alone, house look or campaign and nothing in between.
     """
     _check_count(n)
-    product, theme, place, stray, rest = np.random.default_rng(seed).spawn(5)
+    product, theme, place, stray = np.random.default_rng(seed).spawn(4)
     where = place.random((n, 1))
     if ends_only:
         where = np.round(where)
@@ -65,13 +64,12 @@ def sample(n, seed=0, ends_only=False):
         product.integers(0, len(PRODUCTS), n),
         theme.integers(0, len(THEMES), n),
         np.broadcast_to(style, (n, len(STYLE))).clip(0, 1),
-        rest.integers(0, 2**31 - 1, n),
     )
 
 
-def way(product, theme, steps=9, seed=0):
+def way(product, theme, steps=9):
     """The true way: one product from the house look to a theme in `steps` even steps of all five factors at once."""
-    one = sample(1, seed).replace(product, theme)
+    one = sample(1).replace(product, theme)
     return one[np.zeros(steps, dtype=int)].replace(style=np.linspace(0, 1, steps)[:, None])
 
 
@@ -80,5 +78,5 @@ def render(journeys, size=128):
     _check_size(size)
     from .journey_drawing import draw_journey
 
-    rows = zip(journeys.product, journeys.theme, journeys.style, journeys.seed, strict=True)
-    return _to_tensor([draw_journey(PRODUCTS[p], THEMES[t], style, int(s), size) for p, t, style, s in rows])
+    rows = zip(journeys.product, journeys.theme, journeys.style, strict=True)
+    return _to_tensor([draw_journey(PRODUCTS[p], THEMES[t], style, size) for p, t, style in rows])
