@@ -1,7 +1,8 @@
 """The course's pictures: one calm style, and the few figures that chapters draw again and again.
 
 Images are tensors (N, C, H, W) in [0, 1] (anything outside is clamped), C is 1 or 3. Every function returns a
-closed `matplotlib` figure (`sharp`: a JPEG): leave it as the last expression of a cell, or `display` it, and it shows once.
+closed `matplotlib` figure (`sharp` a JPEG, `table` HTML): leave it as the last expression of a cell, or `display` it,
+and it shows once.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -86,6 +87,18 @@ def sharp(images: torch.Tensor, columns: int, gap: int = 6, quality: int = 90):
         file, "JPEG", quality=quality, subsampling=0
     )
     return Shown(file.getvalue(), format="jpeg")
+
+
+def table(head: Sequence[str], lines: Sequence[Sequence]):
+    """A small table: the heads of its columns, and a list of words or numbers for each of its lines.
+
+    Returns an `IPython.display.HTML`.
+    """
+    from IPython.display import HTML
+
+    rows = ["".join(f"<th>{word}</th>" for word in head)]
+    rows += ["".join(f"<td>{word}</td>" for word in line) for line in lines]
+    return HTML('<table class="table">' + "".join(f"<tr>{row}</tr>" for row in rows) + "</table>")
 
 
 def rows(

@@ -148,6 +148,11 @@ RECIPES = {
 }
 
 
+def shipped(name):
+    """The model `name` as it comes with vaelab."""
+    return models.load(CHECKPOINTS / f"{name}.safetensors")
+
+
 def make(name, folder=CHECKPOINTS, share=1.0):
     """Trains the model `name` and writes it to `folder`; `share` shortens pictures and steps alike (for tests)."""
     recipe = RECIPES[name]

@@ -2,7 +2,7 @@
 
     python book/tools/notebooks.py build [NAME…]     execute the lessons and write the notebooks
     python book/tools/notebooks.py check [NAME…]     are the notebooks what the lessons say? (nothing is run)
-    python book/tools/notebooks.py learner [NAME…]   copy them without solutions to work/, once
+    python book/tools/notebooks.py learner [NAME…]   copy them without solutions to work/, once, and the app My creatives
 
 How a lesson is written (tests/book/fixtures/99-sample.md is one to copy):
 
@@ -38,6 +38,7 @@ from plain import FENCE, PICTURE, Plain, closing, details, labels
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS, BOOK, WORK = ROOT / "book" / "lessons", ROOT / "book", ROOT / "work"
+APP = "my-creatives"  # a notebook of one cell with no lesson behind it
 LIMIT = 1_500_000
 ANSWER = re.compile(
     r"^([ \t]*)### BEGIN SOLUTION\n.*?^[ \t]*### END SOLUTION[ \t]*\n?", re.MULTILINE | re.DOTALL
@@ -272,7 +273,8 @@ def learner(notebook, chapters=()):
 def learner_code(cell, stub, plain):
     """A code cell as it is, or its stub; then what it should show, folded, or its caption."""
     tags = [tag for tag in cell.metadata.get("tags", []) if tag in ("exercise", "check", "analyst")]
-    code = v4.new_code_cell(stub or cell.source, metadata={"tags": tags} if tags else {})
+    folds = {"jupyter": cell.metadata["jupyter"]} if "jupyter" in cell.metadata else {}
+    code = v4.new_code_cell(stub or cell.source, metadata=folds | ({"tags": tags} if tags else {}))
     picture = next((o["data"]["image/png"] for o in cell.outputs if "image/png" in o.get("data", {})), None)
     caption = plain.convert(cell.metadata.get("mystnb", {}).get("figure", {}).get("caption", ""))
     if picture and {"exercise", "check"} & set(tags):
@@ -315,7 +317,7 @@ def write_learners(folder, names=None, overwrite=False):
     everything = names_of(BOOK, "[0-9]*.ipynb")
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name in names or everything:
+    for name in names or [*everything, *names_of(BOOK, f"{APP}.ipynb")]:
         path = folder / f"{name}.ipynb"
         if overwrite or not path.exists():
             notebook = learner(nbformat.read(BOOK / f"{name}.ipynb", 4), everything)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import nbformat
 from docutils import nodes
-from notebooks import BOOK, ROOT, write_learners
+from notebooks import APP, BOOK, ROOT, write_learners
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.docutils import SphinxDirective
 from sphinx_exercise.nodes import exercise_node, exercise_subtitle
@@ -170,11 +170,12 @@ class ExerciseTitles(SphinxPostTransform):
 
 def offer_learner_notebook(app, pagename, templatename, context, doctree):
     """A line under a chapter's title: take it as a notebook, and open it online where that is set up."""
-    if not re.match(r"book/\d", pagename) or "body" not in context:
-        return
     name = Path(pagename).name
+    if not re.match(rf"book/(\d|{APP}$)", pagename) or "body" not in context:
+        return
     address = context["pathto"](f"learner/{name}.ipynb", resource=True)
-    links = f'<a href="{address}" download>Take this chapter as a notebook</a> to change the code and do the exercises.'
+    what = "to press the buttons" if name == APP else "to change the code and do the exercises"
+    links = f'<a href="{address}" download>Take this page as a notebook</a> {what}.'
     if app.config.vaelab_launch_url:
         links += f' <a href="{app.config.vaelab_launch_url.format(name=name)}">Open it online</a>.'
     context["body"] = context["body"].replace("</h1>", f'</h1>\n<p class="take-notebook">{links}</p>', 1)

@@ -70,7 +70,7 @@ def test_outputs_hold_nothing_of_one_machine(name):
 @each_chapter
 def test_every_picture_has_alt_text_and_a_caption(name):
     for cell in code_of(name):
-        pictures = len(outputs_with(cell, "image/png"))
+        pictures = sum(len(outputs_with(cell, kind)) for kind in ("image/png", "image/jpeg"))
         if not pictures:
             continue
         site = cell.metadata.get("mystnb", {})
