@@ -40,6 +40,56 @@ path = Exercise(
 )  # fmt: skip
 
 
+def _crossing(consistency, freshness, last=False):
+    """Index before the crossing, counted from 0, and the share of the way to the next step."""
+    gap = consistency - freshness
+    found = ((gap[:-1] > 0) & (gap[1:] <= 0)).nonzero()[:, 0]
+    before = int(found[-1] if last else found[0])
+    return before, float(gap[before] / (gap[before] - gap[before + 1]))
+
+
+def _curves():
+    """Two curves that cross once, and two that cross three times."""
+    once = torch.tensor([0.95, 0.9, 0.8, 0.62, 0.4, 0.2, 0.1]), torch.tensor([0.05, 0.1, 0.2, 0.35, 0.71, 0.9, 0.92])
+    thrice = torch.tensor([0.9, 0.8, 0.42, 0.6, 0.3, 0.2]), torch.tensor([0.1, 0.35, 0.47, 0.5, 0.8, 0.9])
+    return [once, thrice]
+
+
+blend_point = Exercise(
+    "4.2",
+    "Where the balance tips",
+    solution=lambda consistency, freshness: 1 + sum(_crossing(consistency, freshness)),
+    cases=_curves,
+    mistakes={
+        "counted from 0": Mistake(lambda consistency, freshness: sum(_crossing(consistency, freshness)),
+            "You counted the steps from 0. For the art director the first picture is step 1: add 1."),
+        "step before": Mistake(lambda consistency, freshness: 1 + _crossing(consistency, freshness)[0],
+            "That is the last step before they cross. The crossing lies between two steps: go the share of the way."),
+        "step after": Mistake(lambda consistency, freshness: 2 + _crossing(consistency, freshness)[0],
+            "That is the first step after they cross. The crossing lies between two steps: go the share of the way."),
+        "nearest step": Mistake(lambda consistency, freshness: 1 + (consistency - freshness).abs().argmin(),
+            "That is the step where the two are nearest, a whole number. Between two steps both are straight lines: "
+            "find where these meet."),
+        "halfway": Mistake(lambda consistency, freshness: 1.5 + _crossing(consistency, freshness)[0],
+            "You always took the middle between two steps. The larger gap pulls: before ÷ (before − after) of the way."),
+        "share from behind": Mistake(
+            lambda consistency, freshness: 2 + _crossing(consistency, freshness)[0] - _crossing(consistency, freshness)[1],
+            "You went the share of the way from the wrong end: it is the gap *before* over the sum of both gaps."),
+        "last crossing": Mistake(lambda consistency, freshness: 1 + sum(_crossing(consistency, freshness, last=True)),
+            "They cross more than once, and you took the last time. The blend point is the first."),
+        "largest sum": Mistake(lambda consistency, freshness: 1 + (consistency + freshness).argmax(),
+            "You looked for the largest sum. One that is all brand and no campaign can have it; asked is the balance."),
+        "half of one": Mistake(
+            lambda consistency, freshness: 1 + sum(_crossing(consistency, torch.full_like(freshness, 0.5))),
+            "You looked where the consistency falls below one half. The other curve decides as well."),
+        "share of the way": Mistake(
+            lambda consistency, freshness: sum(_crossing(consistency, freshness)) / (len(consistency) - 1),
+            "That is a share from 0 to 1; asked is the step, counted from 1."),
+    },
+    success="A step such as 4.7: between the fourth and the fifth picture, nearer to the fifth.",
+)  # fmt: skip
+
+
 def _angle(a, b):
     return torch.acos((a @ b) / (a.norm() * b.norm()))
 
@@ -58,7 +108,7 @@ def _slerp(a, b, t, angle=_angle, length=_length):
 
 
 slerp = Exercise(
-    "4.2",
+    "4.3",
     "Round the corner instead of through the middle",
     solution=_slerp,
     cases=lambda: [(*_addresses(2, 8, 2), 0.25), (*_addresses(2, 3, 3), 0.6)],
@@ -101,7 +151,7 @@ def _walks():
 
 
 roughness = Exercise(
-    "4.3",
+    "4.4",
     "How rough is the way?",
     solution=lambda features: _steps(features).max() / _steps(features).mean(),
     cases=_walks,
@@ -128,56 +178,6 @@ roughness = Exercise(
             "You compared single numbers of the features. A step is the length of the whole difference: `norm(dim=1)`."),
     },
     success="1 is an even walk. A large figure is a jump that the client will see.",
-)  # fmt: skip
-
-
-def _crossing(consistency, freshness, last=False):
-    """Index before the crossing, counted from 0, and the share of the way to the next step."""
-    gap = consistency - freshness
-    found = ((gap[:-1] > 0) & (gap[1:] <= 0)).nonzero()[:, 0]
-    before = int(found[-1] if last else found[0])
-    return before, float(gap[before] / (gap[before] - gap[before + 1]))
-
-
-def _curves():
-    """Two curves that cross once, and two that cross three times."""
-    once = torch.tensor([0.95, 0.9, 0.8, 0.62, 0.4, 0.2, 0.1]), torch.tensor([0.05, 0.1, 0.2, 0.35, 0.71, 0.9, 0.92])
-    thrice = torch.tensor([0.9, 0.8, 0.42, 0.6, 0.3, 0.2]), torch.tensor([0.1, 0.35, 0.47, 0.5, 0.8, 0.9])
-    return [once, thrice]
-
-
-blend_point = Exercise(
-    "4.4",
-    "Where the balance tips",
-    solution=lambda consistency, freshness: 1 + sum(_crossing(consistency, freshness)),
-    cases=_curves,
-    mistakes={
-        "counted from 0": Mistake(lambda consistency, freshness: sum(_crossing(consistency, freshness)),
-            "You counted the steps from 0. For the art director the first picture is step 1: add 1."),
-        "step before": Mistake(lambda consistency, freshness: 1 + _crossing(consistency, freshness)[0],
-            "That is the last step before they cross. The crossing lies between two steps: go the share of the way."),
-        "step after": Mistake(lambda consistency, freshness: 2 + _crossing(consistency, freshness)[0],
-            "That is the first step after they cross. The crossing lies between two steps: go the share of the way."),
-        "nearest step": Mistake(lambda consistency, freshness: 1 + (consistency - freshness).abs().argmin(),
-            "That is the step where the two are nearest, a whole number. Between two steps both are straight lines: "
-            "find where these meet."),
-        "halfway": Mistake(lambda consistency, freshness: 1.5 + _crossing(consistency, freshness)[0],
-            "You always took the middle between two steps. The larger gap pulls: before ÷ (before − after) of the way."),
-        "share from behind": Mistake(
-            lambda consistency, freshness: 2 + _crossing(consistency, freshness)[0] - _crossing(consistency, freshness)[1],
-            "You went the share of the way from the wrong end: it is the gap *before* over the sum of both gaps."),
-        "last crossing": Mistake(lambda consistency, freshness: 1 + sum(_crossing(consistency, freshness, last=True)),
-            "They cross more than once, and you took the last time. The blend point is the first."),
-        "largest sum": Mistake(lambda consistency, freshness: 1 + (consistency + freshness).argmax(),
-            "You looked for the largest sum. One that is all brand and no campaign can have it; asked is the balance."),
-        "half of one": Mistake(
-            lambda consistency, freshness: 1 + sum(_crossing(consistency, torch.full_like(freshness, 0.5))),
-            "You looked where the consistency falls below one half. The other curve decides as well."),
-        "share of the way": Mistake(
-            lambda consistency, freshness: sum(_crossing(consistency, freshness)) / (len(consistency) - 1),
-            "That is a share from 0 to 1; asked is the step, counted from 1."),
-    },
-    success="A step such as 4.7: between the fourth and the fifth picture, nearer to the fifth.",
 )  # fmt: skip
 
 

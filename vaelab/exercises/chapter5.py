@@ -1,4 +1,4 @@
-"""Exercises of chapter 5: new pictures beside real ones, copies, precision, a kernel distance, and a prediction."""
+"""Exercises of chapter 5: precision, a prediction, a kernel distance, new pictures beside real ones, copies."""
 
 import numpy as np
 import torch
@@ -12,7 +12,101 @@ def _features(*sizes, d=3, seed=0, spread=1.0):
     return tuple(spread**i * torch.randn(n, d, generator=noise) for i, n in enumerate(sizes))
 
 
-# 5.1 Noise is random, so the check looks at what any right answer has in common.
+def _reach(pictures, k):
+    """Distance from each to the k-th nearest of its own set, itself not counted, `(n,)`."""
+    return torch.cdist(pictures, pictures).sort(1).values[:, k]
+
+
+def _within(real, made, k):
+    """Whether each made picture is within reach of each real one, `(n, m)`."""
+    return torch.cdist(real, made) <= _reach(real, k)[:, None]
+
+
+precision = Exercise(
+    "5.1",
+    "How many look real?",
+    solution=lambda real, made, k: _within(real, made, k).any(0).float().mean(),
+    cases=lambda: [(*_features(40, 30, seed=3, spread=1.6), 3), (*_features(25, 20, seed=4, spread=1.4), 2)],
+    mistakes={
+        "recall": Mistake(lambda real, made, k: _within(made, real, k).any(0).float().mean(),
+            "That is recall, the share of real pictures that made ones reach. For precision the real ones reach out."),
+        "itself counted": Mistake(lambda real, made, k: _within(real, made, k - 1).any(0).float().mean(),
+            "You counted each picture as its own nearest, at distance 0: the k-th neighbour is one place further."),
+        "reach of the made": Mistake(lambda real, made, k: (torch.cdist(real, made) <= _reach(made, k)).any(0).float().mean(),
+            "You let the made pictures reach out: mush that lies far from everything reaches far. Take the real ones' reach."),
+        "all of them": Mistake(lambda real, made, k: _within(real, made, k).all(0).float().mean(),
+            "You want every real picture to reach it. One is enough: `any`."),
+        "one reach for all": Mistake(lambda real, made, k: (torch.cdist(real, made) <= _reach(real, k).mean()).any(0).float().mean(),
+            "You gave every real picture the same reach. Each has its own: far where real pictures are rare."),
+        "nearest only": Mistake(lambda real, made, k: (
+                torch.cdist(real, made).min(0).values <= _reach(real, k)[torch.cdist(real, made).argmin(0)]).float().mean(),
+            "You asked only the nearest real picture. One further off may reach further: ask all of them."),
+        "coverage": Mistake(lambda real, made, k: _within(real, made, k).any(1).float().mean(),
+            "You counted the real pictures that reach a made one, over the other axis. Count the made ones."),
+        "count": Mistake(lambda real, made, k: _within(real, made, k).any(0).sum(),
+            "That is a number of pictures; divide by how many were made."),
+    },
+    success="Precision as Kynkäänniemi and colleagues define it. Swap the two sets, and it is recall.",
+)  # fmt: skip
+
+
+prediction = Exercise(
+    "5.2",
+    "Half the pictures",
+    solution=lambda: "rises",
+    cases=lambda: [()],
+    mistakes={
+        "falls": Mistake(lambda: "falls",
+            "Fewer pictures make worse guesses of both sets, and wrong guesses lie apart. Run the next cell and compare."),
+        "stays": Mistake(lambda: "stays",
+            "It would, if errors could cancel. A distance is never below 0: every error adds. Run the next cell and compare."),
+    },
+    success="It rises: the Fréchet distance is too large for few pictures. The next cell measures by how much.",
+)  # fmt: skip
+
+
+def _kernel(x, y, scale=None, one=1, power=3):
+    return (x @ y.T / (scale or x.shape[1]) + one) ** power
+
+
+def _within_set(kernel):
+    """The mean over all pairs of two different pictures."""
+    return (kernel.sum() - kernel.trace()) / (len(kernel) * (len(kernel) - 1))
+
+
+def _kid(x, y, cross=-2, within=_within_set, **options):
+    sides = [within(_kernel(side, side, **options)) for side in (x, y)]
+    return sum(sides) + cross * _kernel(x, y, **options).mean()
+
+
+kid = Exercise(
+    "5.3",
+    "A distance without the bias",
+    solution=_kid,
+    cases=lambda: [_features(12, 9, d=4, seed=5, spread=1.5), _features(10, 14, d=2, seed=8)],
+    mistakes={
+        "diagonal": Mistake(lambda x, y: _kid(x, y, within=torch.mean),
+            "You compared each picture with itself as well. That is the bias: leave the diagonal out."),
+        "wrong count": Mistake(lambda x, y: _kid(x, y, within=lambda kernel: (kernel.sum() - kernel.trace()) / kernel.numel()),
+            "The diagonal is gone, but you still divide by n². n (n − 1) pairs are left."),
+        "sign": Mistake(lambda x, y: _kid(x, y, cross=2),
+            "The mixed term has the wrong sign: pictures alike across the sets make the distance smaller."),
+        "mixed term once": Mistake(lambda x, y: _kid(x, y, cross=-1),
+            "The mixed term counts twice: two equal sets have to come out near 0."),
+        "not divided": Mistake(lambda x, y: _kid(x, y, scale=1),
+            "x·y has to be divided by d, or the figure grows with the number of features."),
+        "squared kernel": Mistake(lambda x, y: _kid(x, y, power=2), "Your kernel is squared; KID cubes it."),
+        "no one": Mistake(lambda x, y: _kid(x, y, one=0), "The + 1 in the kernel is missing, and with it the means."),
+        "root": Mistake(lambda x, y: _kid(x, y).abs().sqrt(),
+            "You took a root. KID is the squared distance, and may fall below 0, where a root means nothing."),
+        "cut off at 0": Mistake(lambda x, y: _kid(x, y).clamp(min=0),
+            "You cut it off at 0. It may fall below: only then is it 0 on average for two sets of one kind."),
+    },
+    success="For two sets of one kind it is 0 on average, however few pictures you have.",
+)  # fmt: skip
+
+
+# 5.4 Noise is random, so the check looks at what any right answer has in common.
 
 
 def _in_turn(n, total, generator):
@@ -73,7 +167,7 @@ def _wrong_noise(shift, noise):
 
 
 neighbours = Exercise(
-    "5.1",
+    "5.4",
     "A step beside each of your own",
     solution=_beside,
     check=_check_neighbours,
@@ -121,7 +215,7 @@ def _ratios(made, training, held_out, distance=_nearest):
 
 
 nearest_ratio = Exercise(
-    "5.2",
+    "5.5",
     "Nearer to what it knows?",
     solution=lambda *sets: _ratios(*sets).median(),
     cases=lambda: [_features(21, 40, 15, seed=9), _features(21, 12, 30, seed=2)],
@@ -144,98 +238,4 @@ nearest_ratio = Exercise(
             "You asked which made picture is nearest to each real one. Ask for each made picture: `min(1)`."),
     },
     success="1 for new pictures, well below 1 for pictures learned by heart.",
-)  # fmt: skip
-
-
-def _reach(pictures, k):
-    """Distance from each to the k-th nearest of its own set, itself not counted, `(n,)`."""
-    return torch.cdist(pictures, pictures).sort(1).values[:, k]
-
-
-def _within(real, made, k):
-    """Whether each made picture is within reach of each real one, `(n, m)`."""
-    return torch.cdist(real, made) <= _reach(real, k)[:, None]
-
-
-precision = Exercise(
-    "5.3",
-    "How many look real?",
-    solution=lambda real, made, k: _within(real, made, k).any(0).float().mean(),
-    cases=lambda: [(*_features(40, 30, seed=3, spread=1.6), 3), (*_features(25, 20, seed=4, spread=1.4), 2)],
-    mistakes={
-        "recall": Mistake(lambda real, made, k: _within(made, real, k).any(0).float().mean(),
-            "That is recall, the share of real pictures that made ones reach. For precision the real ones reach out."),
-        "itself counted": Mistake(lambda real, made, k: _within(real, made, k - 1).any(0).float().mean(),
-            "You counted each picture as its own nearest, at distance 0: the k-th neighbour is one place further."),
-        "reach of the made": Mistake(lambda real, made, k: (torch.cdist(real, made) <= _reach(made, k)).any(0).float().mean(),
-            "You let the made pictures reach out: mush that lies far from everything reaches far. Take the real ones' reach."),
-        "all of them": Mistake(lambda real, made, k: _within(real, made, k).all(0).float().mean(),
-            "You want every real picture to reach it. One is enough: `any`."),
-        "one reach for all": Mistake(lambda real, made, k: (torch.cdist(real, made) <= _reach(real, k).mean()).any(0).float().mean(),
-            "You gave every real picture the same reach. Each has its own: far where real pictures are rare."),
-        "nearest only": Mistake(lambda real, made, k: (
-                torch.cdist(real, made).min(0).values <= _reach(real, k)[torch.cdist(real, made).argmin(0)]).float().mean(),
-            "You asked only the nearest real picture. One further off may reach further: ask all of them."),
-        "coverage": Mistake(lambda real, made, k: _within(real, made, k).any(1).float().mean(),
-            "You counted the real pictures that reach a made one, over the other axis. Count the made ones."),
-        "count": Mistake(lambda real, made, k: _within(real, made, k).any(0).sum(),
-            "That is a number of pictures; divide by how many were made."),
-    },
-    success="Precision as Kynkäänniemi and colleagues define it. Swap the two sets, and it is recall.",
-)  # fmt: skip
-
-
-def _kernel(x, y, scale=None, one=1, power=3):
-    return (x @ y.T / (scale or x.shape[1]) + one) ** power
-
-
-def _within_set(kernel):
-    """The mean over all pairs of two different pictures."""
-    return (kernel.sum() - kernel.trace()) / (len(kernel) * (len(kernel) - 1))
-
-
-def _kid(x, y, cross=-2, within=_within_set, **options):
-    sides = [within(_kernel(side, side, **options)) for side in (x, y)]
-    return sum(sides) + cross * _kernel(x, y, **options).mean()
-
-
-kid = Exercise(
-    "5.4",
-    "A distance without the bias",
-    solution=_kid,
-    cases=lambda: [_features(12, 9, d=4, seed=5, spread=1.5), _features(10, 14, d=2, seed=8)],
-    mistakes={
-        "diagonal": Mistake(lambda x, y: _kid(x, y, within=torch.mean),
-            "You compared each picture with itself as well. That is the bias: leave the diagonal out."),
-        "wrong count": Mistake(lambda x, y: _kid(x, y, within=lambda kernel: (kernel.sum() - kernel.trace()) / kernel.numel()),
-            "The diagonal is gone, but you still divide by n². n (n − 1) pairs are left."),
-        "sign": Mistake(lambda x, y: _kid(x, y, cross=2),
-            "The mixed term has the wrong sign: pictures alike across the sets make the distance smaller."),
-        "mixed term once": Mistake(lambda x, y: _kid(x, y, cross=-1),
-            "The mixed term counts twice: two equal sets have to come out near 0."),
-        "not divided": Mistake(lambda x, y: _kid(x, y, scale=1),
-            "x·y has to be divided by d, or the figure grows with the number of features."),
-        "squared kernel": Mistake(lambda x, y: _kid(x, y, power=2), "Your kernel is squared; KID cubes it."),
-        "no one": Mistake(lambda x, y: _kid(x, y, one=0), "The + 1 in the kernel is missing, and with it the means."),
-        "root": Mistake(lambda x, y: _kid(x, y).abs().sqrt(),
-            "You took a root. KID is the squared distance, and may fall below 0, where a root means nothing."),
-        "cut off at 0": Mistake(lambda x, y: _kid(x, y).clamp(min=0),
-            "You cut it off at 0. It may fall below: only then is it 0 on average for two sets of one kind."),
-    },
-    success="For two sets of one kind it is 0 on average, however few pictures you have.",
-)  # fmt: skip
-
-
-prediction = Exercise(
-    "5.5",
-    "Half the pictures",
-    solution=lambda: "rises",
-    cases=lambda: [()],
-    mistakes={
-        "falls": Mistake(lambda: "falls",
-            "Fewer pictures make worse guesses of both sets, and wrong guesses lie apart. Run the next cell and compare."),
-        "stays": Mistake(lambda: "stays",
-            "It would, if errors could cancel. A distance is never below 0: every error adds. Run the next cell and compare."),
-    },
-    success="It rises: the Fréchet distance is too large for few pictures. The next cell measures by how much.",
 )  # fmt: skip
