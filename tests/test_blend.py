@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaelab.blend import CRITERIA, BlendPoint, blend_point, look_curves
+from vaelab.blend import CRITERIA, BlendPoint, blend_point, look_curves, nearness
 from vaelab.data import ads, photos
 
 T = 9
@@ -132,6 +132,41 @@ def test_layout_falls_linearly_in_a_fade(pair):
     """The distance of a·(1 − t) + b·t to a is t times that of b, in anything linear in the pixels."""
     brand, campaign = look_curves(fade(*pair), *pair).criteria["layout"]
     assert brand == pytest.approx(1 - SHARE, abs=1e-5) and campaign == pytest.approx(SHARE, abs=1e-5)
+
+
+def test_nearness_is_a_share_of_how_far_the_ends_lie_apart_wherever_the_path_begins_and_stops(pair):
+    """A path from 0 to 1 between ends at ¼ and ¾, and one from ¼ to ¾ between ends at 0 and 1."""
+    path = fade(*pair)
+    for first, last in ((0.25, 0.75), (0.0, 1.0)):
+        ends = (torch.lerp(*pair, end) for end in (first, last))
+        inside = path if first else path[2:-2]
+        share = (SHARE if first else SHARE[2:-2])[None]
+        want = 1 - abs(share - np.array([[first], [last]])) / (last - first)
+        assert look_curves(inside, *ends).criteria["layout"] == pytest.approx(want.clip(0), abs=1e-5)
+
+
+def test_a_criterion_weighs_the_drawn_patches():
+    values = np.array([[[0.2], [0.6]], [[0.0], [0.0]], [[1.0], [1.0]]])  # one step, the brand, the campaign
+    for weights, near in (
+        ((1, 0), (0.8, 0.2)),
+        ((0, 1), (0.4, 0.6)),
+        ((0.5, 0.5), (1 - 0.2**0.5, 1 - 0.4**0.5)),
+    ):
+        assert nearness(values, np.array(weights), "layout")[:, 0] == pytest.approx(near)
+    assert nearness(values, np.array([0.25, 0.75]), "palette")[:, 0] == pytest.approx((0.5, 0.5))
+
+
+def test_replicates_draw_patches_with_replacement():
+    """Half of the step is the campaign: of 16 drawn patches a binomial number. Flat ends differ in their palette only."""
+    a, b = flat((0.2, 0.3, 0.4)), flat((0.8, 0.7, 0.6))
+    step = a.clone()
+    step[..., :16] = b[..., :16]
+    freshness = look_curves(step[None], a, b, replicates=600).freshness[:, 0]
+    freshness = freshness[np.isfinite(freshness)]
+    assert 16 * freshness == pytest.approx((16 * freshness).round(), abs=1e-6)
+    assert freshness.mean() == pytest.approx(0.5, abs=0.02) and freshness.std() == pytest.approx(
+        0.125, rel=0.1
+    )
 
 
 def test_swapping_the_ends_mirrors_the_point(pair):

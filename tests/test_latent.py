@@ -315,6 +315,18 @@ def test_the_geodesic_of_a_linear_decoder_is_the_straight_line():
     assert_close(found, latent.lerp(a, b, torch.linspace(0, 1, 9).double()), atol=1e-4, rtol=0)
 
 
+def test_geodesics_and_traverses_of_a_model_in_training_are_without_dropout():
+    a, b = torch.tensor([[1.0, 0.0], [2.0, 2.0]]).double()
+    drop = torch.nn.Dropout(0.5)
+    model = Decoder(lambda z: drop(polar(z)))
+    model.drop = drop
+    found = latent.geodesic(model, a, b, 11)
+    ends = polar(torch.stack([a, b]))
+    assert_close(polar(found), latent.lerp(*ends, torch.linspace(0, 1, 11).double()), atol=1e-3, rtol=0)
+    assert_close(latent.traverse(model, a, 0, [1.0, 3.0]), torch.tensor([[1.0, 0.0], [3.0, 0.0]]).double())
+    assert model.training and drop.training
+
+
 def test_the_geodesic_in_polar_coordinates_is_straight_where_one_sees_it():
     a, b = torch.tensor([[1.0, 0.0], [2.0, 2.0]]).double()
     model = Decoder(polar)

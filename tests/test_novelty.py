@@ -33,6 +33,11 @@ def archive():
     return [ads.render(ads.sample_factors(n, seed=seed), 32) for seed, n in enumerate((250, 250, 200))]
 
 
+@pytest.fixture(scope="module")
+def few():
+    return ads.render(ads.sample_factors(20, seed=0), 32)
+
+
 # -- the description ----------------------------------------------------------------------------------------------
 
 
@@ -47,9 +52,8 @@ def test_soften_is_a_gaussian_that_keeps_the_sum_and_flat_pictures():
     assert_close(soften(torch.full((1, 1, 9, 9), 0.3), 1.0), torch.full((1, 1, 9, 9), 0.3))
 
 
-def test_thumbprints_of_any_size_do_not_see_exposure_and_see_colour(archive):
-    pictures = archive[0][:20]
-    prints = thumbprint(pictures)
+def test_thumbprints_of_any_size_do_not_see_exposure_and_see_colour(few):
+    pictures, prints = few, thumbprint(few)
     assert prints.shape == (20, 768)
     spread = torch.pdist(prints).median()
     doubled = torch.nn.functional.interpolate(pictures, (64, 64), mode="nearest")
@@ -60,14 +64,18 @@ def test_thumbprints_of_any_size_do_not_see_exposure_and_see_colour(archive):
     assert_close(thumbprint(grey), thumbprint(grey.expand(-1, 3, -1, -1)))
     assert thumbprint(torch.rand(2, 1, 8, 8)).shape == (2, 768)
     assert thumbprint(torch.full((1, 3, 32, 32), 0.5)).abs().max() < 1e-5
+    alone = torch.cat([thumbprint(picture[None]) for picture in pictures])
+    assert_close(alone, prints)  # whatever stands beside it in the batch
+    stripes = (torch.arange(112) % 2).float().expand(1, 3, 112, 112)
+    assert thumbprint(stripes).norm() < 0.1  # stripes of one pixel are grey from afar
 
 
 # -- copies -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.__name__)
-def test_every_edit_changes_the_picture_a_little_and_more_when_stronger(edit, archive):
-    picture = archive[0][:1]
+def test_every_edit_changes_the_picture_a_little_and_more_when_stronger(edit, few):
+    picture = few[:1]
     mild, strong = (
         edit(picture, strength, torch.Generator().manual_seed(0)) - picture for strength in (0.0, 1.0)
     )
@@ -75,16 +83,35 @@ def test_every_edit_changes_the_picture_a_little_and_more_when_stronger(edit, ar
     assert 0 < float(mild.square().mean()) < float(strong.square().mean()) < 0.1**2
 
 
-def test_copies_are_even_over_their_sources_and_a_function_of_the_seed(archive):
-    copies, sources = plant_copies(archive[0][:8], 20)
+def test_copies_are_even_over_their_sources_and_a_function_of_the_seed(few):
+    pictures = few[:8]
+    copies, sources = plant_copies(pictures, 20)
     counts = torch.bincount(sources, minlength=8)
     assert counts.min() == 2 and counts.max() == 3
     assert copies.shape == (20, 3, 32, 32) and 0 <= copies.min() and copies.max() <= 1
-    own, others = (copies - archive[0][sources]), (copies - archive[0][sources - 1])
-    assert (own.square().mean((1, 2, 3)) < others.square().mean((1, 2, 3))).all()
-    assert_close(plant_copies(archive[0][:8], 20)[0], copies, atol=0, rtol=0)
-    assert not torch.equal(plant_copies(archive[0][:8], 20, seed=1)[0], copies)
+    distances = (copies[:, None] - pictures).square().mean((2, 3, 4))
+    assert distances.argmin(1).tolist() == sources.tolist()
+    assert_close(plant_copies(pictures, 20)[0], copies, atol=0, rtol=0)
+    assert not torch.equal(plant_copies(pictures, 20, seed=1)[0], copies)
     assert plant_copies(torch.rand(3, 1, 8, 8), 12)[0].shape == (12, 1, 8, 8)
+
+
+def test_a_copy_draws_one_or_two_different_edits_and_a_strength_for_each():
+    def mark(place):
+        def edit(picture, strength, random):
+            picture = picture.clone()
+            picture[..., place] += strength
+            return picture
+
+        return edit
+
+    copies, _ = plant_copies(torch.zeros(5, 1, 1, 4), 600, edits=[mark(place) for place in range(4)])
+    marked = copies[:, 0, 0]
+    counts = (marked > 0).sum(1)
+    assert set(counts.tolist()) == {1, 2}
+    assert float(counts.double().mean()) == pytest.approx(1.5, abs=0.07)
+    assert (marked > 0).double().mean(0).tolist() == pytest.approx([1.5 / 4] * 4, abs=0.07)
+    assert float(marked[marked > 0].mean()) == pytest.approx(0.5, abs=0.04)
 
 
 def test_planted_copies_of_ads_are_found_and_new_ads_are_not(archive):
@@ -208,7 +235,7 @@ def test_membership_is_scikit_learn_s_curve_over_the_elbo(overfitted):
     assert found.advantage == pytest.approx((hit - mistaken).max())
 
 
-def test_the_interval_of_the_auc_holds_what_it_promises():
+def test_the_auc_counts_ties_half_and_its_interval_holds_what_it_promises():
     class Score(torch.nn.Module):
         """A model whose ELBO is the picture's one value."""
 
@@ -220,6 +247,10 @@ def test_the_interval_of_the_auc_holds_what_it_promises():
             from vaelab.objectives import Elbo
 
             return Elbo(x.flatten(1)[:, 0], torch.zeros(len(x)))
+
+    # Of nine pairs three are right and three are ties.
+    grey = [torch.tensor(values).reshape(3, 1, 1, 1) for values in ([0.2, 0.4, 0.6], [0.2, 0.4, 0.6])]
+    assert membership(Score(), *grey).auc.value == pytest.approx(1 / 2)
 
     found = []
     for seed in range(200):

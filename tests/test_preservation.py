@@ -66,6 +66,7 @@ def test_cramers_v_is_scipy_s_less_its_bias():
     assert cramers_v(table) == pytest.approx(corrected)
     assert cramers_v(np.array([[0, 5], [1, 7]] * 50)) == pytest.approx(1)
     assert cramers_v(np.array([[0, 1], [0, 2], [0, 1]])) == 0
+    assert cramers_v(np.array([[0, 0], [1, 1], [2, 2]])) == 0  # no word comes twice: nothing can be said
     many = [cramers_v(pairs(100, 0.5, seed)) for seed in range(200)]
     assert np.mean(many) == pytest.approx(0.5, abs=0.02)
 

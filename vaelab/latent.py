@@ -198,7 +198,7 @@ def traverse(model, z, dimension, values):
         raise ValueError(f"There is no coordinate {dimension}: this latent has {len(z)}, counted from 0.")
     path = z.repeat(len(values), 1)
     path[:, dimension] = torch.as_tensor(values, dtype=z.dtype, device=z.device)
-    return model.decode(path).mean
+    return decoded(model, path)
 
 
 @torch.no_grad()
@@ -296,5 +296,8 @@ def geodesic(model, a, b, steps=16, iterations=100, features=None):
         (between.grad,) = torch.autograd.grad(value, between)  # leaves the model's own gradients alone
         return value
 
+    was_training = model.training
+    model.eval()
     optimizer.step(energy)
+    model.train(was_training)
     return whole().detach()

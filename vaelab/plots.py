@@ -67,7 +67,7 @@ def strip(images: torch.Tensor, labels: Sequence | None = None, title: str | Non
     return grid(images, len(images), labels, title)
 
 
-def sharp(images: torch.Tensor, columns: int, gap: int = 6, quality: int = 90):
+def sharp(images: torch.Tensor, columns: int, gap: int = 6, quality: int = 84):
     """Pictures in reading order, pixel for pixel, as one JPEG: what a screen may show larger than a figure would.
 
     Returns an `IPython.display.Image`.

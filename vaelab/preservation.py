@@ -54,7 +54,7 @@ def cramers_v(pairs):
     """
     (_, rows), (_, columns) = (np.unique(column, return_inverse=True) for column in pairs.T)
     n, (r, c) = len(pairs), (rows.max() + 1, columns.max() + 1)
-    if min(r, c) == 1:
+    if min(r, c) == 1 or max(r, c) == n:  # one word for all, or one for each
         return 0.0
     table = np.bincount(rows * c + columns, minlength=r * c).reshape(r, c) / n
     expected = table.sum(1, keepdims=True) * table.sum(0)
