@@ -392,6 +392,8 @@ FAULTS = [
           "(index[:, None] == sources).any(1)", "(index == sources[:, 0])", "test_novelty.py -k own_source"),
     Fault("", "chance is 1/N whoever is popular", "novelty.py",
           "chance = float(used[0] @ used[1])", "chance = sources.shape[1] / len(training)", "test_novelty.py -k own_source"),
+    Fault("", "a source that comes twice doubles the chance", "novelty.py",
+          "for v in (index, once)]", "for v in (index, sources.flatten())]", "test_novelty.py -k own_source"),
     Fault("", "twins are counted as pairs", "novelty.py",
           "len(duplicates(made, test.threshold).unique())", "len(duplicates(made, test.threshold))",
           "test_novelty.py -k twins"),

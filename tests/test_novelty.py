@@ -183,6 +183,8 @@ def test_own_source_of_several_and_its_chance_count_popular_neighbours():
     assert found.own_source == found.chance == 3 / 8
     first = novelty(made, training, 30 * normal(60, 2, 2), sources[:, 0])
     assert first.own_source == first.chance == 2 / 8
+    twice = novelty(made, training, 30 * normal(60, 2, 2), sources[:, [0, 0]])
+    assert twice.own_source == twice.chance == 2 / 8
 
 
 def test_twins_are_pictures_not_pairs():

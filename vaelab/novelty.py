@@ -208,7 +208,10 @@ def novelty(made, training, held_out, sources=None, seed=0):
     if sources is not None:
         sources = torch.as_tensor(sources).reshape(len(made), -1)
         own = float((index[:, None] == sources).any(1).float().mean())
-        used = [torch.bincount(v, minlength=len(training)) / len(made) for v in (index, sources.flatten())]
+        # A source that stands twice in a row counts once.
+        places = torch.stack([torch.arange(len(made))[:, None].expand_as(sources), sources], 2)
+        once = places.flatten(0, 1).unique(dim=0)[:, 1]
+        used = [torch.bincount(v, minlength=len(training)) / len(made) for v in (index, once)]
         chance = float(used[0] @ used[1])
     twins = len(duplicates(made, test.threshold).unique()) / len(made)
     return Novelty(Interval(*ratio), own, chance, float(test(made).float().mean()), twins)
