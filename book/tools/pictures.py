@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from vaelab import models, plots, recipes
-from vaelab.data import ads
+from vaelab import latent, plots, recipes
+from vaelab.data import ads, journeys
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 GAP = 14
@@ -26,6 +26,7 @@ CAMPAIGN = (
     ("jar", "cream", "summer", "short", True, False),
     ("pouch", "night", "launch", "short", False, False),
 )
+STEPS = 8  # of the walk from the house look to the summer campaign
 CELLS = (12, 8)  # columns and rows of the map
 # Where the walk over the map goes: from a lime can by night round to a blueberry can by day
 STOPS = torch.tensor([[-2.2, 0.3], [-0.9, -0.9], [0.6, 0.6], [2.2, -0.3], [1.1, -2.1]])
@@ -40,12 +41,13 @@ def main():
 
 
 def hero():
-    """Six ads above; below, the map of a two-number model, a walk over it, and what is drawn on the way."""
+    """Six ads; a walk from a house look to a campaign; the map of a two-number model, and what is drawn on a walk there."""
     below = map_and_walk(columns=4, rows=2, cell=45)
-    side = (below.width + GAP) // len(CAMPAIGN) - GAP
-    canvas = Image.new("RGB", (below.width, side + GAP + below.height), "white")
-    paste_tiles(canvas, campaign(2 * side), (0, 0), len(CAMPAIGN), side)
-    canvas.paste(below, (0, side + GAP))
+    large, small = ((below.width + GAP) // n - GAP for n in (len(CAMPAIGN), STEPS))
+    canvas = Image.new("RGB", (below.width, large + small + 2 * GAP + below.height), "white")
+    paste_tiles(canvas, campaign(2 * large), (0, 0), len(CAMPAIGN), large)
+    paste_tiles(canvas, season(STEPS), (0, large + GAP), STEPS, small)
+    canvas.paste(below, (0, large + small + 2 * GAP))
     return canvas
 
 
@@ -82,6 +84,12 @@ def campaign(size):
     return torch.cat([ads.render(one, size) for one in factors])
 
 
+def season(n):
+    """The walk of chapter 4, drawn by its model: `(n, 3, 128, 128)`."""
+    ends = journeys.render(journeys.way("jar", "summer", 2), 128)
+    return latent.path(recipes.shipped("vae-journey-128px"), *ends, n)
+
+
 def walk(n):
     """n addresses `(n, 2)` at equal distances along a smooth curve through `STOPS`."""
     from scipy.interpolate import CubicSpline
@@ -95,7 +103,7 @@ def walk(n):
 @torch.no_grad()
 def decode(z):
     """What the model of the small world draws at addresses `(n, 2)`: `(n, 3, 64, 64)`."""
-    return models.load(recipes.CHECKPOINTS / "vae-product-2.safetensors").decode(z).mean
+    return recipes.shipped("vae-product-2").decode(z).mean
 
 
 def walked_map(cell, rings):

@@ -176,10 +176,11 @@ def test_first_page_says_what_it_is_and_for_whom(site):
 
 
 def test_learner_notebooks_are_offered(site):
-    for notebook in (ROOT / "book").glob("[0-9]*.ipynb"):
+    for notebook in [*(ROOT / "book").glob("[0-9]*.ipynb"), ROOT / "book" / "my-creatives.ipynb"]:
         offered = site / "learner" / notebook.name
         assert offered.exists()
         text = offered.read_text(encoding="utf-8")
         assert "BEGIN SOLUTION" not in text and '"outputs": []' in text
         page = (site / "book" / f"{notebook.stem}.html").read_text(encoding="utf-8")
         assert f'href="../learner/{notebook.name}"' in page
+    assert '"source_hidden": true' in text  # the app shows no code
