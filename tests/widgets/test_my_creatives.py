@@ -14,6 +14,18 @@ from vaelab.report import encode
 from vaelab.widgets.creatives import MyCreatives
 
 
+@pytest.fixture(scope="module", autouse=True)
+def notebook():
+    """As in a notebook: there an Output widget would swallow what goes wrong."""
+    from IPython.core.interactiveshell import InteractiveShell
+
+    is_mine = not InteractiveShell.initialized()
+    InteractiveShell.instance()
+    yield
+    if is_mine:
+        InteractiveShell.clear_instance()
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
     monkeypatch.setenv("VAELAB_PROGRESS", "0")

@@ -11,6 +11,17 @@ UPLOADS = Path("my-pictures")
 HEIGHT = 820  # pixels of the report's window
 
 
+def attempt(work):
+    """What `work()` returns, or the exception that it raised.
+
+    In a notebook an Output widget swallows exceptions and shows their traceback; so none may reach it.
+    """
+    try:
+        return work()
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001
+        return error
+
+
 class MyCreatives:
     """The app: show it as the last expression of a cell. Files are read and written beside the notebook.
 
@@ -59,16 +70,16 @@ class MyCreatives:
         self.progress.clear_output()
         try:
             with self.progress:
-                outcome = work()
+                outcome = attempt(work)
             if isinstance(outcome, creatives.Outcome):
                 self.say(" ".join([outcome.sentence, *outcome.problems]))
                 page = html.escape(outcome.report.read_text(encoding="utf-8"))
                 frame = f'<iframe title="report" srcdoc="{page}" style="width: 100%; height: {HEIGHT}px; border: 0">'
                 self.shown.value = frame + "</iframe>"
-        except (KeyboardInterrupt, ValueError, OSError, ImportError) as error:
-            self.say(error)
-        except Exception as error:  # noqa: BLE001 (a mistake of ours: still one sentence, and no traceback)
-            self.say(f"Something went wrong that should not ({type(error).__name__}: {error}): please report it.")
+            elif isinstance(outcome, (KeyboardInterrupt, ValueError, OSError, ImportError)):
+                self.say(outcome)
+            elif isinstance(outcome, Exception):  # a mistake of ours: still one sentence, and no traceback
+                self.say(f"Something went wrong that should not ({type(outcome).__name__}: {outcome}): please report it.")
         finally:
             for button in self.buttons.values():
                 button.disabled = False
