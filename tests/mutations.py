@@ -376,14 +376,16 @@ FAULTS = [
     Fault("", "each pair of duplicates comes twice", "novelty.py",
           ".triu(1).nonzero()", ".fill_diagonal_(False).nonzero()", "test_novelty.py -k duplicates"),
     Fault("", "novelty's two references differ in size", "novelty.py",
-          "    distances = [torch.cdist(made, subset(side, size, random)) for side in (training, held_out)]\n",
+          "    distances = [torch.cdist(judged, side) for side in (training[kept], subset(held_out, size, random))]\n",
           "    size = max(len(training), len(held_out))\n"
           "    distances = [\n"
-          "        torch.nn.functional.pad(torch.cdist(made, side), (0, size - len(side)), value=math.inf)\n"
+          "        torch.nn.functional.pad(torch.cdist(judged, side), (0, size - len(side)), value=math.inf)\n"
           "        for side in (training, held_out)\n"
           "    ]\n", "test_novelty.py -k whatever"),
     Fault("", "the ratio of novelty is upside down", "novelty.py",
-          "kept[0] / kept[1]", "kept[1] / kept[0]", "test_novelty.py -k told_from"),
+          "(near / far)", "(far / near)", "test_novelty.py -k told_from"),
+    Fault("", "novelty judges copies whose originals were cut away", "novelty.py",
+          "judged = made[torch.isin(sources, kept).any(1)]", "judged = made", "test_novelty.py -k many_more"),
     Fault("", "the ratio of novelty is a mean, not a median", "novelty.py",
           ".median().log()", ".mean().log()", "test_novelty.py -k whatever"),
     Fault("", "a jackknife without its factor", "novelty.py",

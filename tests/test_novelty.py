@@ -175,6 +175,15 @@ def test_pictures_learned_by_heart_are_told_from_new_ones():
     assert found == novelty(training[sources] + 0.05 * normal(300, 6, 2), training, held_out, sources)
 
 
+def test_copies_are_told_though_there_are_many_more_training_pictures_than_held_out_ones():
+    training, held_out, noise = normal(600, 6, 0), normal(80, 6, 1), normal(300, 6, 2)
+    for seed in range(3):
+        sources = torch.randperm(600, generator=torch.Generator().manual_seed(seed))[:300]
+        assert novelty(training[sources] + 0.05 * noise, training, held_out, sources, seed).ratio.high < 0.3
+    with pytest.raises(ValueError, match="None of the sources is among the 80 training pictures"):
+        novelty(noise[:2], training, held_out, torch.tensor([[599], [599]]), seed=4)
+
+
 def test_own_source_of_several_and_its_chance_count_popular_neighbours():
     training = torch.cat([torch.zeros(1, 2), 50 + 10 * normal(3, 2, 0)])
     made = 0.1 * normal(8, 2, 1)  # all of them nearest to picture 0

@@ -187,18 +187,27 @@ def novelty(made, training, held_out, sources=None, seed=0):
     unequal sizes the ratio would not be 1 even for new pictures. Its interval is a jackknife that leaves out a tenth of
     all three sets at a time, because made pictures share their neighbours; it errs on the wide side.
 
+    Where sources are given, the ratio takes only pictures with a source among the training pictures that were kept:
+    a copy whose original has been cut away is no nearer to the others than anything new.
+
     Args:
         made, training, held_out: pictures, or features of your own `(M, d)`, `(N, d)`, `(K, d)`.
         sources: index of the training picture that each was made from, `(M,)`, or of several, `(M, s)`.
     """
     made, training, held_out = (as_features(side) for side in (made, training, held_out))
     size, random = min(len(training), len(held_out)), torch.Generator().manual_seed(seed)
-    distances = [torch.cdist(made, subset(side, size, random)) for side in (training, held_out)]
-    rows, columns = torch.randperm(len(made), generator=random) % GROUPS, torch.arange(size) % GROUPS
+    kept, judged = torch.randperm(len(training), generator=random)[:size], made
+    if sources is not None:
+        sources = torch.as_tensor(sources).reshape(len(made), -1)
+        judged = made[torch.isin(sources, kept).any(1)]
+    if not len(judged):
+        raise ValueError(f"None of the sources is among the {size} training pictures that are compared: make more pictures.")
+    distances = [torch.cdist(judged, side) for side in (training[kept], subset(held_out, size, random))]
+    rows, columns = torch.randperm(len(judged), generator=random) % GROUPS, torch.arange(size) % GROUPS
 
     def log_ratio(left_out):
-        kept = [d[rows != left_out][:, columns != left_out].amin(1).clamp(min=1e-12) for d in distances]
-        return float((kept[0] / kept[1]).median().log())
+        near, far = (d[rows != left_out][:, columns != left_out].amin(1).clamp(min=1e-12) for d in distances)
+        return float((near / far).median().log())
 
     value = log_ratio(-1)
     spread = math.sqrt((GROUPS - 1) * np.var([log_ratio(group) for group in range(GROUPS)]))
@@ -206,7 +215,6 @@ def novelty(made, training, held_out, sources=None, seed=0):
     test = CopyTest(training, held_out)
     index, own, chance = test.nearest(made).index, None, None
     if sources is not None:
-        sources = torch.as_tensor(sources).reshape(len(made), -1)
         own = float((index[:, None] == sources).any(1).float().mean())
         # A source that stands twice in a row counts once.
         places = torch.stack([torch.arange(len(made))[:, None].expand_as(sources), sources], 2)
