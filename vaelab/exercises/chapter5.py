@@ -237,5 +237,5 @@ nearest_ratio = Exercise(
         "wrong axis": Mistake(lambda *sets: _ratios(*sets, lambda made, side: torch.cdist(made, side).min(0).values).median(),
             "You asked which made picture is nearest to each real one. Ask for each made picture: `min(1)`."),
     },
-    success="1 for new pictures, well below 1 for pictures learned by heart.",
+    success="1 for new pictures, well below 1 for copies of training pictures that are among those compared.",
 )  # fmt: skip
