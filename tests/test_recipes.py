@@ -62,8 +62,8 @@ def test_a_shipped_reader_reads_fresh_pictures_as_well_as_it_says(name):
     stored = features.reader_scores(name)
     measured = features.held_out_scores(features.reader(name), *fresh_pictures(name))
     assert measured["product"] > 0.95
-    for name, value in stored.items():
-        assert measured[name] == pytest.approx(value, abs=0.08), name
+    for factor, value in stored.items():
+        assert measured[factor] == pytest.approx(value, abs=0.08), factor
 
 
 def test_checkpoints_keep_to_their_budget():
