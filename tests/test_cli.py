@@ -67,8 +67,8 @@ def test_the_offered_command_can_be_typed(folder, model, tmp_path, capsys, monke
 
 
 def test_a_finished_model_says_so(folder, model, capsys):
-    code, said, errors = run(capsys, "train", folder, "--out", model)
-    assert code == 0 and "is finished already, and nothing was changed." in said and errors == ""
+    code, said, errors = run(capsys, "train", folder, "--out", model, "--size", "32")
+    assert code == 0 and "is finished already, and nothing was changed: give another folder" in said and errors == ""
 
 
 def test_bad_files_are_named_and_make_a_one_of_the_nought(folder, tmp_path, capsys):
@@ -100,7 +100,7 @@ BAD = {
     "a file for a folder": (["train", "{a}", "--out", "{tmp}/m"], "is a file: give the folder that holds the pictures"),
     "no pictures": (["train", "{tmp}/empty", "--out", "{tmp}/m"], "holds no pictures"),
     "an odd size": (["train", "{folder}", "--out", "{tmp}/m", "--size", "50"], "The size is 50"),
-    "no time": (["train", "{folder}", "--out", "{tmp}/m", "--minutes", "0"], "no time to train"),
+    "no time": (["train", "{folder}", "--out", "{tmp}/m", "--minutes", "0"], "Give minutes (or steps) above 0"),
     "out is a file": (["train", "{folder}", "--out", "{a}"], "is a file: give a new folder for the model"),
     "no model": (["blend", "{a}", "{b}", "--model", "{tmp}/none"], "There is no model folder {tmp}/none"),
     "not a model": (["sample", "--model", "{folder}"], "is no model"),

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 from vaelab import creatives, models, storage, training
 from vaelab.creatives import Interrupted, blend, load, sample, train
 from vaelab.data import photos
+from vaelab.novelty import plant_copies, resave, thumbprint
 
 STEPS, SIZE = 12, 32
 
@@ -106,8 +108,11 @@ def test_every_verdict_fits(decibels, detail):
 def test_a_finished_model_is_left_alone(folder, trained):
     out, _ = trained
     before = {file.name: file.read_bytes() for file in out.iterdir()}
-    outcome = train(folder, out, size=64, steps=3, say=quiet)
-    assert outcome.sentence == f"{out} is finished already, and nothing was changed."
+    outcome = train(folder, out, size=SIZE, steps=STEPS, say=quiet)
+    assert outcome.sentence == f"{out} is finished already, and nothing was changed: give another folder to train anew."
+    for changed in ({"size": 64}, {"size": SIZE, "steps": 3}, {"size": SIZE, "seed": 1}):
+        with pytest.raises(ValueError, match=f"began with another {list(changed)[-1]}"):
+            train(folder, out, say=quiet, **changed)
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
@@ -215,8 +220,8 @@ def test_too_few_pictures(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"size": 50}, "multiple of 16"), ({"size": 16}, "from 32 to 256"), ({"minutes": 0}, "no time to train"),
-     ({"minutes": float("nan")}, "no time to train"), ({"steps": 0}, "no time to train")],
+    [({"size": 50}, "multiple of 16"), ({"size": 16}, "from 32 to 256"), ({"minutes": 0}, "above 0"),
+     ({"minutes": float("nan")}, "above 0"), ({"steps": 0}, "above 0")],
 )  # fmt: skip
 def test_settings_that_make_no_sense(folder, tmp_path, options, words):
     with pytest.raises(ValueError, match=words):
@@ -318,8 +323,26 @@ def test_what_is_no_model(trained, tmp_path, folder):
     for file in trained[0].iterdir():
         (half / file.name).write_bytes(file.read_bytes())
     (half / "model.safetensors").write_bytes((trained[0] / "model.safetensors").read_bytes()[:1000])
-    with pytest.raises(OSError, match="not a file that vaelab wrote, or it is damaged"):
+    with pytest.raises(ValueError, match="half is damaged: delete it and train again"):
         load(half)
+    (half / "model.safetensors").write_bytes((trained[0] / "model.safetensors").read_bytes())
+    settings = json.loads((half / "training.json").read_text())
+    (half / "training.json").write_text(json.dumps(settings | {"size": 64}))
+    with pytest.raises(ValueError, match="half does not hold together"):
+        load(half)
+    (half / "training.json").write_text(json.dumps(settings | {"size": "large"}))
+    with pytest.raises(ValueError, match="training.json is damaged"):
+        load(half)
+
+
+def test_a_finished_model_without_its_report_and_a_damaged_state_say_what_to_do(folder, trained, begun, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "bare")
+    (tmp_path / "bare" / "report.html").unlink()
+    with pytest.raises(FileNotFoundError, match="can be used, but its report is gone"):
+        train(folder, tmp_path / "bare", size=SIZE, steps=STEPS, say=quiet)
+    (begun / "state.safetensors").write_bytes(b"half a state")
+    with pytest.raises(ValueError, match="is damaged: delete it, and the training starts anew"):
+        train(folder, begun, size=SIZE, steps=STEPS, say=quiet)
 
 
 # --- blending ------------------------------------------------------------------------------------------------------
@@ -500,6 +523,34 @@ def test_new_pictures_are_suspected_as_seldom_as_promised(n):
         found.append(float((torch.cdist(new, known).amin(1) <= threshold).float().mean()))
     assert np.mean(found) == pytest.approx(np.mean(promised), rel=0.2)
     assert max(promised) == pytest.approx(2 / 21 if n == 20 else 0.05, abs=0.02)
+
+
+def test_a_folder_of_one_motif_saved_again_and_again_gives_nothing_new(trained):
+    ours = load(trained[0])
+    one = ours.thumbnails[:1].float() / 255
+    again = plant_copies(one, 12, seed=1, edits=(resave,))[0]
+    motifs, near = creatives.different(thumbprint(again), again)
+    assert len(motifs) <= 2 and near > 0
+    alike = ours._replace(thumbnails=(again * 255).round().byte(), held_out=torch.zeros(12, dtype=bool))
+    report = creatives.sample_report(alike, again[:4], 2, 64, "codes", 0)
+    assert report.numbers["copies"] == [0, 1, 2, 3] and "nothing on this sheet can be called new" in report.verdict
+    every = ours.thumbnails.float() / 255  # in two encodings each, they are as many motifs as before
+    both = torch.cat([every, plant_copies(every, len(every), seed=2, edits=(resave,))[0]])
+    assert len(creatives.different(thumbprint(both), both)[0]) <= len(creatives.different(thumbprint(every), every)[0]) + 1
+
+
+def test_nothing_that_vaelab_did_not_make_is_written_over(trained, tmp_path):
+    for name, file in (("mine.png", "mine.png"), ("index.png", "index.html"), ("notes.png", "notes.json")):
+        (tmp_path / file).write_bytes(b"mine")
+        with pytest.raises(ValueError, match=f"{file} exists already and was not made by vaelab"):
+            sample(trained[0], tmp_path / name, n=2)
+        assert (tmp_path / file).read_bytes() == b"mine"
+    with pytest.raises(ValueError, match="among the model's own files"):
+        sample(trained[0], trained[0] / "report.png", n=2)
+    sample(trained[0], tmp_path / "sheet.png", n=2)
+    first = (tmp_path / "sheet.png").read_bytes()
+    sample(trained[0], tmp_path / "sheet.png", n=2, seed=1)  # one's own may be
+    assert (tmp_path / "sheet.png").read_bytes() != first
 
 
 def test_bad_samples(trained, tmp_path):

@@ -27,7 +27,7 @@ from vaelab.aggregate import fit_mixture
 from vaelab.blend import blend_point, look_curves
 from vaelab.data import folder as folders
 from vaelab.metrics import nearest
-from vaelab.novelty import duplicates, thumbprint
+from vaelab.novelty import duplicates, plant_copies, resave, shrink, thumbprint
 from vaelab.objectives import BetaObjective
 from vaelab.report import Report, as_json, encode, replace_file
 from vaelab.training import TrainingDiverged, fit, stream
@@ -103,16 +103,18 @@ def train(folder, out, minutes=10.0, size=64, steps=None, seed=0, say=print):
     if size not in SIZES:
         raise ValueError(f"The size is {size}: give a multiple of 16 from {SIZES[0]} to {SIZES[-1]}, such as 64.")
     if not 0 < minutes < 1e5 or (steps is not None and steps < 1):
-        raise ValueError("That leaves no time to train: give minutes (or steps) above 0.")
+        raise ValueError("Give minutes (or steps) above 0, and not more than 100000 minutes.")
+    if not str(folder).strip():
+        raise ValueError("Give the folder with your pictures.")
     settings, state = read_settings(out), out / "state.safetensors"
-    if settings and (out / "model.safetensors").exists():
-        return Outcome(f"{out} is finished already, and nothing was changed.", out / "report.html")
     try:
         pictures, data = usable_pictures(folder, size)
         test = held_out(len(pictures), seed)
         chosen = {"size": size, "seed": seed, "pictures": len(pictures), "digest": digest(pictures)}
         chosen |= {"steps": steps} if steps else {}
         check_same(settings, chosen, out)
+        if settings and (out / "model.safetensors").exists():
+            return finished(out)
         model = new_model(size, len(pictures), seed)
         if not settings:
             settings = {"minutes": minutes, "steps": steps or affordable(minutes, model, pictures[~test])} | chosen
@@ -131,6 +133,14 @@ def train(folder, out, minutes=10.0, size=64, steps=None, seed=0, say=print):
     models.save(model, out / "model.safetensors")
     state.unlink(missing_ok=True)
     return Outcome(report.sentence, out / "report.html", tuple(problem.sentence for problem in data.problems))
+
+
+def finished(out):
+    """The `Outcome` of a training that was done before."""
+    if not (out / "report.html").exists():
+        raise FileNotFoundError(f"{out} is finished and can be used, but its report is gone: train into a new folder for one.")
+    again = f"{out} is finished already, and nothing was changed: give another folder to train anew."
+    return Outcome(again, out / "report.html")
 
 
 def usable_pictures(folder, size):
@@ -173,7 +183,8 @@ def read_settings(out):
         return {}
     try:
         settings = json.loads((out / "training.json").read_text(encoding="utf-8"))
-        return {name: settings[name] for name in ("minutes", "steps", "size", "seed", "pictures", "digest")}
+        numbers = {name: settings[name] + 0 for name in ("minutes", "steps", "size", "seed", "pictures")}
+        return numbers | {"digest": settings["digest"]}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{out / 'training.json'} is damaged: delete the folder {out} and train again.") from error
 
@@ -206,10 +217,15 @@ def affordable(minutes, model, pictures):
 
 def run(model, pictures, test, settings, state):
     """The training itself, or what is left of it; its `History`."""
-    steps = settings["steps"]
+    steps, often = settings["steps"], 1 + int(settings["steps"] / settings["minutes"] / 3)  # about every 20 seconds
+    if state.exists():
+        try:
+            storage.read(state)
+        except storage.StorageError as error:
+            raise ValueError(f"{state} is damaged: delete it, and the training starts anew.") from error
     plan = {"steps": steps, "seed": settings["seed"], "batch_size": 32, "ema": 0.99, "transform": jitter}
     plan |= {"objective": BetaObjective(warmup=steps // 5), "validation": test, "record_every": max(1, steps // 20)}
-    return fit(model, pictures, checkpoint=state, checkpoint_every=max(1, steps // 50), **plan)
+    return fit(model, pictures, checkpoint=state, checkpoint_every=min(often, 1 + steps // 50), **plan)
 
 
 def jitter(batch, generator, amount=0.06):
@@ -241,8 +257,15 @@ def load(folder):
     settings = read_settings(folder)
     if not (folder / "model.safetensors").exists():
         raise ValueError(f"The training in {folder} is not finished: run its `vaelab train` command again.")
-    tensors, record = storage.read(folder / "pictures.safetensors")
-    return Creatives(folder, models.load(folder / "model.safetensors"), settings, **tensors, **record)
+    try:
+        tensors, record = storage.read(folder / "pictures.safetensors")
+        model = models.load(folder / "model.safetensors")
+    except storage.StorageError as error:
+        raise ValueError(f"{folder} is damaged: delete it and train again. {error}") from error
+    fits = model.config["shape"][-1] == settings["size"] and tensors["codes"].shape[1:] == model.latent_shape
+    if not fits:
+        raise ValueError(f"{folder} does not hold together, its files are of different trainings: delete it and train again.")
+    return Creatives(folder, model, settings, **tensors, **record)
 
 
 # --- rulers --------------------------------------------------------------------------------------------------------
@@ -395,7 +418,20 @@ def check_out(out, inputs=()):
         raise ValueError(f"{out} must end in .png, .jpg or .jpeg: that decides what kind of picture is written.")
     if any(out.resolve() == Path(file).resolve() for file in inputs):
         raise ValueError(f"{out} is one of your own pictures and would be lost: give another name.")
+    if (out.parent / "training.json").exists():
+        raise ValueError(f"{out} would lie among the model's own files: give a name outside {out.parent}.")
+    others = [file for file in (out, out.with_suffix(".html"), out.with_suffix(".json")) if file.exists()]
+    if others and not made_here(out.with_suffix(".json")):
+        raise ValueError(f"{others[0]} exists already and was not made by vaelab: give another name.")
     return out
+
+
+def made_here(record):
+    """Whether a JSON file is a report's own."""
+    try:
+        return json.loads(record.read_text(encoding="utf-8"))["made_by"] == "vaelab"
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def write_both(image, report, out):
@@ -528,29 +564,54 @@ def from_prior(trained, n, generator):
     return trained.model.prior.sample(n, generator)
 
 
-def copy_threshold(prints):
-    """How near a picture must be to a training picture to be suspected, and the share of new ones that are too.
-
-    Each picture of the folder in turn is the new one among all others, so that a small folder will do: 5 in 100
-    are suspected, or of fewer than 40 pictures the nearest two. The share holds on average; `novelty.CopyTest` promises it with 95 % confidence, for which it takes 59 held-out pictures.
+def different(prints, thumbnails):
+    """The different motifs of a folder, and how near a picture saved anew or scaled stays to itself.
 
     Args:
-        prints: thumbprints of all pictures, `(N, d)`.
+        prints: thumbprints of all pictures, `(N, d)`.   thumbnails: the pictures, `(N, 3, h, h)` in [0, 1].
+
+    Returns:
+        Indices of one picture of each motif, a list; and the distance, a float.
     """
+    again, sources = plant_copies(thumbnails, min(100, len(prints)), edits=(resave, shrink))
+    near = float((thumbprint(again) - prints[sources]).norm(dim=1).quantile(0.95))
+    apart, motifs = torch.cdist(prints, prints), []
+    for i in range(len(prints)):
+        if not motifs or apart[i, motifs].min() > near:
+            motifs.append(i)
+    return motifs, near
+
+
+def copy_threshold(prints, floor=0.0):
+    """How near a picture must be to a training picture to be suspected, and the share of new ones that are too.
+
+    Each motif of the folder in turn is the new one among all others, so that a small folder will do: 5 in 100 are
+    suspected, or of fewer than 40 the nearest two. The share holds on average; `novelty.CopyTest` promises it with
+    95 % confidence, for which it takes 59 held-out pictures.
+
+    Args:
+        prints: thumbprints of different motifs, `(N, d)`.   floor: what is as near as that is suspected in any case.
+    """
+    if len(prints) < 2:
+        return floor, 0.0
     alone = torch.cdist(prints, prints).fill_diagonal_(math.inf).amin(1).sort().values
-    threshold = alone[max(0, int(0.05 * (len(prints) + 1)) - 1)]
-    return float(threshold), int((alone <= threshold).sum()) / (len(prints) + 1)
+    threshold = max(floor, float(alone[max(0, int(0.05 * (len(prints) + 1)) - 1)]))
+    return threshold, int((alone <= threshold).sum()) / (len(prints) + 1)
 
 
 def sample_report(trained, pictures, columns, side, origin, seed):
-    n, known = len(pictures), thumbprint(trained.thumbnails.float() / 255)
-    prints, (threshold, alarms) = thumbprint(pictures), copy_threshold(known)
+    n, thumbnails = len(pictures), trained.thumbnails.float() / 255
+    prints, known = thumbprint(pictures), thumbprint(thumbnails)
+    motifs, near = different(known, thumbnails)
+    threshold, alarms = copy_threshold(known[motifs], near)
     copies = (nearest(prints, known[~trained.held_out]).distance <= threshold).nonzero().flatten().tolist()
     twins = duplicates(prints, threshold)[:, 1].unique().tolist()
     new = n - len({*copies, *twins})
     sharp = float(fine(pictures).square().mean().sqrt()) / trained.fine
     verdict = f"{new} of {n} are new: {len(copies)} suspected copies, {len(twins)} repetitions."
     verdict += f" Sharpness is {sharp:.0%} of your pictures'" + (": moods, not ads." if sharp < 0.5 else ".")
+    if len(motifs) < FEWEST:
+        verdict = f"Too few different motifs among your pictures ({len(motifs)}): nothing on this sheet can be called new."
     framed = " Framed: very near a training picture." if copies else ""
     action = "Use it as a mood board; another seed makes another sheet:"
     if copies:
@@ -562,10 +623,12 @@ def sample_report(trained, pictures, columns, side, origin, seed):
         alt=f"A sheet of {n} sampled pictures; {len(copies)} suspected copies are framed.",
         caption=f"{n} new addresses, decoded.{framed}",
         action=action,
-        command=shlex.join(["vaelab", "sample", "--model", str(trained.folder), "--n", str(n), "--seed", str(seed + 1)]),
+        command=shlex.join(["vaelab", "sample", "--model", str(trained.folder), "--n", str(n), "--from", origin,
+                            "--seed", str(seed + 1), "--out", f"sheet-{seed + 1}.png"]),
         numbers={
             "new": ("New", new, f"{{}} of {n}"),
             "suspected": ("Suspected copies", len(copies), "{}"),
+            "motifs": ("Different motifs among your pictures", len(motifs), "{}"),
             "false_alarms": ("Of truly new pictures, suspected too", alarms, "about {:.0%}"),
             "repeated": ("Repetitions in the sheet", len(twins), "{}"),
             "sharpness": ("Fine detail, beside your pictures", sharp, "{:.0%}"),

@@ -79,7 +79,7 @@ class Report:
         """Words and numbers as plain JSON values."""
         values = {name: entry[1] if isinstance(entry, tuple) else entry for name, entry in self.numbers.items()}
         words = {name: getattr(self, name) for name in ("title", "verdict", "action", "command")}
-        return words | {"numbers": values, "notes": self.notes}
+        return words | {"numbers": values, "notes": self.notes, "made_by": "vaelab"}
 
     def write(self, path):
         """Writes the page to `path` (.html) and the numbers beside it (.json); returns `path`."""

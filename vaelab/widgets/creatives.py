@@ -32,7 +32,8 @@ class MyCreatives:
         import ipywidgets as w
 
         wide, label = w.Layout(width="32rem"), {"description_width": "7rem"}
-        self.folder = w.Text(description="Folder", placeholder="/path/of/your/pictures", layout=wide, style=label)
+        self.folder = w.Text(description="Folder", placeholder="/path/of/your/pictures", layout=wide, style=label,
+                             continuous_update=False)
         self.upload = w.FileUpload(accept="image/*", multiple=True, description="or upload pictures", layout=wide)
         self.model = w.Text("my-model", description="Model", layout=wide, style=label, continuous_update=False)
         self.minutes = w.IntSlider(10, 1, 120, description="Minutes", layout=wide, style=label)
@@ -53,7 +54,7 @@ class MyCreatives:
         for choice in (self.a, self.b):
             choice.observe(lambda change: self.do(lambda: self.preview(change["owner"])), "value")
             self.previews[choice].layout.display = "none"
-        stop = w.HTML("To stop, interrupt the kernel (the square above); press the button again to go on.")
+        stop = w.HTML("To stop, restart the kernel; run the cell and press Train again to go on. Half a minute is lost at most.")
         steps = {
             "1 Pictures": [self.folder, self.upload],
             "2 Train": [self.model, self.minutes, self.size, self.buttons["Train"], stop],
@@ -69,6 +70,8 @@ class MyCreatives:
             button.disabled = True
         self.progress.clear_output()
         try:
+            if work in (self.train, self.blend, self.sample):
+                self.shown.value = ""
             with self.progress:
                 outcome = attempt(work)
             if isinstance(outcome, creatives.Outcome):
@@ -77,7 +80,7 @@ class MyCreatives:
                 frame = f'<iframe title="report" srcdoc="{page}" style="width: 100%; height: {HEIGHT}px; border: 0">'
                 self.shown.value = frame + "</iframe>"
             elif isinstance(outcome, (KeyboardInterrupt, ValueError, OSError, ImportError)):
-                self.say(outcome)
+                self.say(str(outcome) or "Stopped.")
             elif isinstance(outcome, Exception):  # a mistake of ours: still one sentence, and no traceback
                 self.say(f"Something went wrong that should not ({type(outcome).__name__}: {outcome}): please report it.")
         finally:
@@ -97,7 +100,7 @@ class MyCreatives:
     def list_pictures(self):
         """Fills the two choices with the pictures of the folder."""
         folder = Path(self.folder.value).expanduser()
-        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES)
+        files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES and file.is_file())
         for place, choice in enumerate((self.a, self.b)):
             choice.options = [(str(file.relative_to(folder)), str(file)) for file in files]
             choice.index = min(place, len(files) - 1) if files else None
