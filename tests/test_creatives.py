@@ -407,8 +407,7 @@ class Fade(torch.nn.Module):
 def strip_of(model, ends, steps=9):
     trained = creatives.Creatives(None, model, {"size": SIZE}, None, None, None, 1.0)
     path = torch.stack([torch.lerp(*ends, float(t)) for t in np.linspace(0, 1, steps)])
-    image = creatives.sheet(path, steps, 128)
-    return creatives.blend_report(trained, ends, path, image, ["a <b>.png", "b.png"], [], 0)
+    return creatives.blend_report(trained, ends, path, ["a <b>.png", "b.png"], [], 0)
 
 
 def test_a_cross_fade_is_called_one():
@@ -429,6 +428,15 @@ def test_the_longest_verdict_of_a_blend_fits(monkeypatch):
     monkeypatch.setattr(creatives, "MOOD", 999.0)
     report = strip_of(Fade(), photos.patches(2, SIZE, seed=4), steps=33)
     assert "a mood" in report.verdict and "cross-fade" in report.verdict
+    assert "Here are 11 of 33 steps." in report.caption and report.picture.width < 11 * 140
+
+
+def test_a_long_strip_shows_some_of_its_steps_and_both_ends():
+    assert creatives.shown_steps(9) == list(range(1, 10))
+    for steps in (12, 20, 33):
+        shown = creatives.shown_steps(steps)
+        assert len(shown) == 11 and (shown[0], shown[-1]) == (1, steps)
+        assert max(np.diff(shown)) - min(np.diff(shown)) <= 1
 
 
 def test_files_of_any_kind_and_shape_are_fit_and_said(folder, trained, tmp_path):

@@ -38,6 +38,7 @@ THUMBNAIL = 64  # pixels
 ENDINGS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg"}
 MOOD = 22.0  # dB: where an end comes back worse than that, a strip shows a mood and no ad
 FADE = 0.1  # of the distance between the ends: a middle nearer to their cross-fade is hardly more than one
+SHOWN = 11  # steps of a strip that a report has room for
 SAME = 0.02  # of the range of colours: two ends nearer than that are the same to a model
 AMBER, GREY = "#d9902f", "#5a6775"
 
@@ -385,8 +386,14 @@ def sheet(pictures, columns, side, marked=()):
     return page
 
 
+def shown_steps(steps):
+    """The steps, counted from 1, that are shown where all would be too small to see: 11 at most, with both ends."""
+    return sorted({round(step) for step in torch.linspace(1, steps, min(steps, SHOWN)).tolist()})
+
+
 def numbered(strip, steps, point):
-    """The strip over the numbers of its steps; a bar from `point.low` to `point.high`, a dot at the balance."""
+    """The strip over the numbers of its `steps`; a bar from `point.low` to `point.high`, a dot at the balance."""
+    import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
     side = strip.height
@@ -397,9 +404,9 @@ def numbered(strip, steps, point):
     font = ImageFont.truetype(str(Path(folders.__file__).parent / "fonts" / "geometric.otf"), round(20 * scale))
 
     def centre(step):
-        return side / 2 + (step - 1) * (strip.width - side) / (steps - 1)
+        return float(np.interp(step, steps, np.linspace(side / 2, strip.width - side / 2, len(steps))))
 
-    for step in range(1, steps + 1):
+    for step in steps:
         draw.text((centre(step), side + 34 * scale), str(step), fill=GREY, font=font, anchor="mm")
     if point.found:
         y, radius = side + 13 * scale, 6 * scale
@@ -459,7 +466,7 @@ def blend(a, b, model, out, steps=9, seed=0):
     path = latent.lerp(*trained.model.code(ends), torch.linspace(0, 1, steps))
     pictures = trained.model.decode(path).mean.clamp(0, 1)
     strip = sheet(pictures, steps, max(128, trained.settings["size"]))
-    report = blend_report(trained, ends, pictures, strip, [Path(a).name, Path(b).name], [*notes[0], *notes[1]], seed)
+    report = blend_report(trained, ends, pictures, [Path(a).name, Path(b).name], [*notes[0], *notes[1]], seed)
     return write_both(strip, report, out)
 
 
@@ -476,8 +483,10 @@ def read_square(file, size):
     return picture, [f"{Path(file).name}: {note}." for note in sorted(notes)]
 
 
-def blend_report(trained, ends, pictures, strip, names, notes, seed):
-    steps = len(pictures)
+def blend_report(trained, ends, pictures, names, notes, seed):
+    steps, shown = len(pictures), shown_steps(len(pictures))
+    part = f" Here are {len(shown)} of {steps} steps." if len(shown) < steps else ""
+    strip = sheet(pictures[[step - 1 for step in shown]], len(shown), max(128, trained.settings["size"]))
     trips = round_trips(trained.model, ends)
     decibels = psnr(ends, trips).tolist()
     curves = look_curves(pictures, pictures[0], pictures[-1], seed)
@@ -508,9 +517,9 @@ def blend_report(trained, ends, pictures, strip, names, notes, seed):
     return Report(
         title=f"From {names[0]} to {names[1]} in {steps} steps",
         verdict=verdict,
-        picture=numbered(strip, steps, point),
+        picture=numbered(strip, shown, point),
         alt=f"A strip of {steps} pictures that goes from {names[0]} to {names[1]}; {point}.",
-        caption="Dot: where the strip is as near to its one end as to its other. Bar: how sure that is.",
+        caption="Dot: where the strip is as near to its one end as to its other. Bar: how sure that is." + part,
         action=action,
         numbers=numbers,
         notes={"Changed": notes},

@@ -1,10 +1,13 @@
 """The reader's own folder: pictures in every state people have them, and every bad input by its sentence."""
 
+import errno
 import io
+import os
 import struct
 import unicodedata
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -477,3 +480,21 @@ def test_only_one_full_size_picture_is_held(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pictures, "read_picture", watched)
     assert len(quietly(tmp_path, size=16)) == 6 and max(most) <= 2
+
+
+def test_a_folder_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    plain(tmp_path / "open.png")
+    real = os.scandir
+
+    def scandir(place):
+        if Path(place).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(place))
+        return real(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    data = quietly(tmp_path, size=16)
+    assert data.files == ["open.png"]
+    assert [p.sentence for p in data.problems] == [
+        "closed cannot be opened (Permission denied): check who may read this folder."
+    ]

@@ -119,7 +119,7 @@ def _list_pictures(folder: Path) -> tuple[list[str], list[Problem]]:
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file: give the folder that holds the pictures.")
     names, problems = [], []
-    for name in sorted(_walk(folder)):
+    for name in sorted(_walk(folder, problems)):
         suffix = PurePosixPath(name).suffix.lower()
         if suffix in PICTURES:
             names.append(name)
@@ -130,9 +130,15 @@ def _list_pictures(folder: Path) -> tuple[list[str], list[Problem]]:
     return names, problems
 
 
-def _walk(folder: Path):
+def _walk(folder: Path, problems: list[Problem]):
     """Paths of all files below `folder`, relative and with forward slashes; hidden ones left out."""
-    for here, folders, files in os.walk(folder):
+
+    def closed(error: OSError):
+        name = Path(error.filename).relative_to(folder).as_posix()
+        name = str(folder) if name == "." else name
+        problems.append(Problem(name, f"{name} cannot be opened ({error.strerror}): check who may read this folder."))
+
+    for here, folders, files in os.walk(folder, onerror=closed):
         folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
         for name in files:
             if not name.startswith("."):
