@@ -10,7 +10,9 @@ The commands and the notebook call these three functions and nothing else. A mod
 """
 
 import copy
+import functools
 import hashlib
+import itertools
 import json
 import math
 import shlex
@@ -89,7 +91,7 @@ def network(pictures, size):
 # --- train ---------------------------------------------------------------------------------------------------------
 
 
-def train(folder, out, minutes=10.0, size=64, steps=None, seed=0, say=print):
+def train(folder, out, minutes=10.0, size=64, steps=None, seed=0, say=print, stop=lambda share: False):
     """Trains a model on the pictures in `folder` into the new folder `out`: an `Outcome`.
 
     Called again after an interruption it goes on where it was, bit for bit; called again on a finished model it
@@ -98,7 +100,8 @@ def train(folder, out, minutes=10.0, size=64, steps=None, seed=0, say=print):
     Args:
         minutes: about how long; turned into a number of steps by trying a few.   steps: instead of that.
         size: pixels a side, a multiple of 16 from 32 to 256.
-        say: gets one sentence before it starts.
+        say: gets one sentence before it starts.   stop: asked before each step, with the share that
+            is done; True ends it like Ctrl-C.
     """
     out = Path(out)
     if size not in SIZES:
@@ -122,7 +125,7 @@ def train(folder, out, minutes=10.0, size=64, steps=None, seed=0, say=print):
             replace_file(out / "training.json", as_json(settings))  # fails now if it cannot be written
         going_on = " It goes on where it was stopped." if state.exists() else ""
         say(f"{len(pictures)} pictures, {int(test.sum())} of them held out; {settings['steps']} steps.{going_on}")
-        history = run(model, pictures[~test], pictures[test], settings, state)
+        history = run(model, pictures[~test], pictures[test], settings, state, stop)
     except KeyboardInterrupt:
         kept = "What was trained is kept" if state.exists() else "Nothing was trained yet"
         raise Interrupted(f"Stopped. {kept}: run the same command again to go on.") from None
@@ -216,17 +219,31 @@ def affordable(minutes, model, pictures):
     return max(50, int(0.95 * 60 * minutes * 8 / (time.perf_counter() - began)))  # the rest: tests, states
 
 
-def run(model, pictures, test, settings, state):
+def run(model, pictures, test, settings, state, stop):
     """The training itself, or what is left of it; its `History`."""
     steps, often = settings["steps"], 1 + int(settings["steps"] / settings["minutes"] / 3)  # about every 20 seconds
+    begun = 0
     if state.exists():
         try:
-            storage.read(state)
+            begun = storage.read(state)[1]["step"]
         except storage.StorageError as error:
             raise ValueError(f"{state} is damaged: delete it, and the training starts anew.") from error
-    plan = {"steps": steps, "seed": settings["seed"], "batch_size": 32, "ema": 0.99, "transform": jitter}
+    plan = {"steps": steps, "seed": settings["seed"], "batch_size": 32, "ema": 0.99, "transform": until(stop, jitter, begun, steps)}
     plan |= {"objective": BetaObjective(warmup=steps // 5), "validation": test, "record_every": max(1, steps // 20)}
     return fit(model, pictures, checkpoint=state, checkpoint_every=min(often, 1 + steps // 50), **plan)
+
+
+def until(stop, transform, begun, steps):
+    """The `transform`, which interrupts the training before its next step once `stop(share done)` is true."""
+    count = itertools.count(begun)
+
+    @functools.wraps(transform)
+    def asked(batch, generator):
+        if stop(next(count) / steps):
+            raise KeyboardInterrupt
+        return transform(batch, generator)
+
+    return asked
 
 
 def jitter(batch, generator, amount=0.06):

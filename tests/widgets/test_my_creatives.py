@@ -60,10 +60,17 @@ def said(app):
     return html.unescape(app.said.value.removeprefix('<p role="status"><b>').removesuffix("</b></p>"))
 
 
+def press_train(app):
+    app.buttons["Train"].click()
+    app.worker.join(timeout=60)
+    assert not app.worker.is_alive() and app.stop.disabled
+
+
 def test_the_whole_way(app, folder):
     assert said(app) == f"12 pictures in {folder}. Next: train."
+    assert app.folder.layout.display != "none" and app.bar.layout.display == "none"
     assert (app.a.label, app.b.label) == ("ad 00.png", "ad 01.png")
-    app.buttons["Train"].click()
+    press_train(app)
     assert "With 12 pictures, results stay close to them" in said(app) and (folder.parent / "my-model").is_dir()
     report = (folder.parent / "my-model" / "report.html").read_text()
     assert f'srcdoc="{html.escape(report)}"' in app.shown.value and 'title="report"' in app.shown.value
@@ -74,12 +81,12 @@ def test_the_whole_way(app, folder):
     app.buttons["Sample"].click()
     assert "of 4 are new" in said(app)
     assert Image.open("my-model-sheet.png").size == (2 * 256 + 10, 2 * 256 + 10)
-    app.buttons["Train"].click()
+    press_train(app)
     assert "is finished already" in said(app)
 
 
 def test_the_buttons_make_what_the_commands_make(app, folder, tmp_path):
-    app.buttons["Train"].click()
+    press_train(app)
     creatives.train(folder, tmp_path / "other", size=32, steps=6, say=lambda sentence: None)
     a, b = (creatives.load(tmp_path / name).model.state_dict() for name in ("my-model", "other"))
     assert all(torch.equal(a[name], b[name]) for name in a)
@@ -98,7 +105,7 @@ def test_uploads_land_in_a_folder_of_their_own(app, pictures, tmp_path):
     assert sorted(file.name for file in (tmp_path / "my-pictures").iterdir()) == ["b.png", "c.png", "sneaky.png"]
     assert app.folder.value == "my-pictures" and said(app) == "3 pictures in my-pictures. Next: train."
     assert not (tmp_path / "sneaky.png").exists()
-    app.buttons["Train"].click()
+    press_train(app)
     assert "3 different pictures that can be used: 8 are needed" in said(app)
 
 
@@ -113,12 +120,12 @@ def test_troubles_are_sentences(app, folder, tmp_path, monkeypatch):
     assert said(app).startswith("There is no model folder my-model")
     app.folder.value = str(tmp_path / "<none>")
     assert said(app) == f"There are no pictures in {tmp_path / '<none>'}." and "<none>" not in app.said.value
-    app.buttons["Train"].click()
+    press_train(app)
     assert "does not exist: check the path" in said(app)
     app.buttons["Blend"].click()
     assert said(app).startswith("There are no pictures to choose from")
     app.folder.value = " "
-    app.buttons["Train"].click()
+    press_train(app)
     assert said(app).startswith("There are no pictures yet")
     (folder / "ad 00.png").write_bytes(b"broken")
     app.folder.value = str(folder)
@@ -134,10 +141,29 @@ def test_troubles_are_sentences(app, folder, tmp_path, monkeypatch):
 def test_an_interrupt_is_a_sentence_and_the_next_press_goes_on(app, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(training, "update_average", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
-        app.buttons["Train"].click()
+        press_train(app)
         assert said(app).startswith("Stopped.") and "again to go on" in said(app)
-    app.buttons["Train"].click()
+    press_train(app)
     assert "results stay close" in said(app)
+
+
+def test_stop_ends_the_training_between_two_steps_and_the_next_press_goes_on(app, monkeypatch, folder):
+    steps, real = [], training.update_average
+
+    def stopping_after_three(*arguments):
+        real(*arguments)
+        steps.append(1)
+        if len(steps) == 3:
+            assert not app.stop.disabled and app.buttons["Train"].disabled
+            assert app.bar.value == pytest.approx(2 / 6) and app.bar.description == "33%"
+            app.stop.click()
+
+    monkeypatch.setattr(training, "update_average", stopping_after_three)
+    press_train(app)
+    assert said(app).startswith("Stopped. What was trained is kept") and len(steps) == 3
+    assert not (folder.parent / "my-model" / "model.safetensors").exists()
+    press_train(app)
+    assert "results stay close" in said(app) and len(steps) <= 3 + 6
 
 
 def test_what_a_cell_shows_is_the_same_every_time():

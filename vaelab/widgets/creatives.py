@@ -1,6 +1,7 @@
 """My creatives: the commands `train`, `blend` and `sample` with buttons, for a notebook."""
 
 import html
+import threading
 from pathlib import Path
 
 from vaelab import creatives
@@ -47,31 +48,51 @@ class MyCreatives:
         self.seed = w.IntText(0, description="Seed", layout=wide, style=label)
         self.said, self.shown, self.progress = w.HTML(), w.HTML(), w.Output()
         self.buttons = {name: w.Button(description=name, button_style="primary") for name in ("Train", "Blend", "Sample")}
-        for name, work in (("Train", self.train), ("Blend", self.blend), ("Sample", self.sample)):
+        for name, work in (("Blend", self.blend), ("Sample", self.sample)):
             self.buttons[name].on_click(lambda _, work=work: self.do(work))
+        # Training has a thread of its own: a notebook hands out one press at a time, and Stop must get through.
+        self.worker, self.stopping = None, threading.Event()
+        self.buttons["Train"].on_click(lambda _: self.start())
+        self.stop = w.Button(description="Stop", disabled=True)
+        self.stop.on_click(lambda _: self.stopping.set())
+        self.bar = w.FloatProgress(max=1.0, layout=w.Layout(width="32rem", display="none"))
         self.folder.observe(lambda _: self.do(self.list_pictures), "value")
         self.upload.observe(lambda _: self.do(self.take_uploads), "value")
         for choice in (self.a, self.b):
             choice.observe(lambda change: self.do(lambda: self.preview(change["owner"])), "value")
             self.previews[choice].layout.display = "none"
-        stop = w.HTML("To stop, restart the kernel; run the cell and press Train again to go on. Half a minute is lost at most.")
         steps = {
             "1 Pictures": [self.folder, self.upload],
-            "2 Train": [self.model, self.minutes, self.size, self.buttons["Train"], stop],
+            "2 Train": [self.model, self.minutes, self.size, w.HBox([self.buttons["Train"], self.stop]), self.bar],
             "3 Blend": [self.a, self.b, w.HBox(list(self.previews.values())), self.steps, self.buttons["Blend"]],
             "4 Sample": [self.n, self.origin, self.seed, self.buttons["Sample"]],
         }
         tabs = w.Tab([w.VBox(children) for children in steps.values()], titles=list(steps))
         self.app = w.VBox([tabs, self.said, self.progress, self.shown])
 
+    def start(self):
+        """Trains, until it is done or Stop is pressed."""
+        self.stopping.clear()
+        self.stop.disabled = False
+        self.bar.value, self.bar.layout.display = 0.0, ""
+        self.worker = threading.Thread(target=self.do, args=(self.train,), daemon=True)
+        self.worker.start()
+
+    def asked(self, share):
+        """Shows the share that is done; whether Stop was pressed."""
+        if share >= self.bar.value + 0.002:  # each change is a message to the page
+            self.bar.value, self.bar.description = share, f"{share:.0%}"
+        return self.stopping.is_set()
+
     def do(self, work):
         """Runs one piece of work; says its sentence, or in one sentence what is wrong; shows the report."""
-        for button in self.buttons.values():
+        busy = [*self.buttons.values()] if work in (self.train, self.blend, self.sample) else []
+        for button in busy:
             button.disabled = True
-        self.progress.clear_output()
         try:
-            if work in (self.train, self.blend, self.sample):
+            if busy:
                 self.shown.value = ""
+                self.progress.clear_output()
             with self.progress:
                 outcome = attempt(work)
             if isinstance(outcome, creatives.Outcome):
@@ -84,8 +105,10 @@ class MyCreatives:
             elif isinstance(outcome, Exception):  # a mistake of ours: still one sentence, and no traceback
                 self.say(f"Something went wrong that should not ({type(outcome).__name__}: {outcome}): please report it.")
         finally:
-            for button in self.buttons.values():
+            for button in busy:
                 button.disabled = False
+            if work == self.train:
+                self.stop.disabled, self.bar.layout.display = True, "none"
 
     def say(self, sentence):
         self.said.value = f'<p role="status"><b>{html.escape(" ".join(str(sentence).split()))}</b></p>'
@@ -116,7 +139,8 @@ class MyCreatives:
         if not self.folder.value.strip():
             raise ValueError("There are no pictures yet: give a folder or upload some in step 1.")
         folder = Path(self.folder.value).expanduser()
-        return creatives.train(folder, self.model.value, self.minutes.value, self.size.value, say=self.say)
+        wanted = folder, self.model.value, self.minutes.value, self.size.value
+        return creatives.train(*wanted, say=self.say, stop=self.asked)
 
     def blend(self):
         if not (self.a.value and self.b.value):
