@@ -15,12 +15,12 @@ FLOORS = [
     ["__init__", "storage", "numbers"],
     ["distributions", "data"],
     ["networks", "objectives"],
-    ["models", "autoencoder_kl", "features"],
-    ["training", "diffusion"],
+    ["models", "autoencoder_kl", "stage1", "features"],
+    ["training", "diffusion", "pretrained"],
     ["latent", "aggregate", "blend", "rate_distortion", "fidelity", "metrics", "novelty", "preservation",
      "augmentation"],
     ["plots", "exercises", "recipes", "check", "report"],
-    ["creatives"],
+    ["creatives", "audit"],
     ["widgets"],
     ["cli"],
 ]
@@ -28,7 +28,7 @@ FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 SMALL = ["distributions", "networks", "objectives", "models", "autoencoder_kl", "training", "storage"]
 SMALL = [name for name in SMALL if (PACKAGE / f"{name}.py").exists()]
 HEAVY = ["accelerate", "PIL", "matplotlib", "sklearn", "skimage", "scipy", "diffusers", "IPython", "safetensors",
-         "ipywidgets", "anywidget", "pooch", "tqdm", "torchvision"]  # fmt: skip
+         "ipywidgets", "anywidget", "pooch", "tqdm", "torchvision", "torchmetrics", "rapidocr", "cv2", "onnxruntime"]  # fmt: skip
 
 
 def module_of(path):

@@ -22,7 +22,7 @@ def write(path, tensors, record):
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(copies, str(aside), metadata={"vaelab": json.dumps(record, sort_keys=True)})
+        save_file(copies, str(aside), metadata={"format": "pt", "vaelab": json.dumps(record, sort_keys=True)})
         os.replace(aside, path)
     except Exception as error:
         with contextlib.suppress(OSError):
@@ -48,6 +48,27 @@ def read(path):
         raise StorageError(
             f"{path} is not a file that vaelab wrote, or it is damaged ({error!r}); make it again or take a copy."
         ) from error
+
+
+def tensors(path):
+    """The tensors of any safetensors file, whoever wrote it."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(str(path))
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"{path} cannot be read ({error}); check the name, or take a fresh copy.") from error
+
+
+def write_text(path, text):
+    """Writes a small text file in one step."""
+    aside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, path)
+    except OSError as error:
+        raise StorageError(f"{path} could not be written ({error}); check the folder and the free space.") from error
 
 
 def to_half(tensors):
