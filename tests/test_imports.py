@@ -19,7 +19,7 @@ FLOORS = [
     ["training", "diffusion", "pretrained"],
     ["latent", "aggregate", "blend", "rate_distortion", "fidelity", "metrics", "novelty", "preservation",
      "augmentation"],
-    ["plots", "exercises", "recipes", "check", "report"],
+    ["plots", "exercises", "recipes", "recipes_kl", "check", "report"],
     ["creatives", "audit"],
     ["widgets"],
     ["cli"],

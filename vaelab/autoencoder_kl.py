@@ -7,6 +7,7 @@ The latent keeps height and width, each divided by `factor` (Rombach et al. 2022
 import inspect
 import json
 import math
+import re
 from pathlib import Path
 
 import torch
@@ -19,6 +20,8 @@ from vaelab.objectives import Elbo
 
 WEIGHTS, CONFIG = "diffusion_pytorch_model.safetensors", "config.json"
 DOWN, UP = "DownEncoderBlock2D", "UpDecoderBlock2D"
+# What diffusers called attention's layers until 2023: many published weights still do.
+LEGACY = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
 
 class NotFinite(ArithmeticError):
@@ -188,20 +191,17 @@ class AutoencoderKL(nn.Module):
         use_post_quant_conv=True,
         mid_block_add_attention=True,
     ):
-        given = dict(locals())
+        given = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__()
-        names = inspect.signature(AutoencoderKL).parameters
-        self.config = {name: list(v) if isinstance(v := given[name], tuple) else v for name in names}
+        self.config = {name: list(v) if isinstance(v, tuple) else v for name, v in given.items()}
         widths, groups, attention = tuple(block_out_channels), norm_num_groups, mid_block_add_attention
         for name, block in (("down_block_types", DOWN), ("up_block_types", UP)):
             if set(given[name]) != {block}:
                 raise ValueError(f"{name} holds {given[name]}, and only {block} is known here; use diffusers for this one.")
             self.config[name] = [block] * len(widths)
         if act_fn != "silu" or any(width % groups for width in widths):
-            raise ValueError(
-                f"act_fn must be 'silu' and norm_num_groups must divide every width; got act_fn={act_fn!r}, "
-                f"norm_num_groups={groups}, block_out_channels={widths}."
-            )
+            got = f"act_fn={act_fn!r}, norm_num_groups={groups}, block_out_channels={widths}"
+            raise ValueError(f"act_fn must be 'silu' and norm_num_groups must divide every width; got {got}.")
         self.encoder = Encoder(in_channels, widths, layers_per_block, 2 * latent_channels, groups, attention)
         self.decoder = Decoder(latent_channels, widths, layers_per_block, out_channels, groups, attention)
         self.quant_conv = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1) if use_quant_conv else None
@@ -212,7 +212,7 @@ class AutoencoderKL(nn.Module):
 
     def moments(self, x):
         """Pictures `(N, C, H, W)` in [0, 1] -> mean and log-variance in one tensor `(N, 2·latent, H/f, W/f)`."""
-        raw = self.encoder(2 * x - 1)
+        raw = self.encoder(2 * x.to(self.encoder.conv_in.weight.dtype) - 1)
         return raw if self.quant_conv is None else self.quant_conv(raw)
 
     def encode(self, x):
@@ -238,7 +238,8 @@ class AutoencoderKL(nn.Module):
         """The round trip through the posterior's mean, `(N, C, H, W)`, for any H and W; deterministic.
 
         Args:
-            tile: pixels a side of the pieces it is done in (default: in one); overlap: see `tiled`.
+            tile, overlap: pixels a side of the pieces it is done in, and that two of them share (default: all in
+                one; a quarter); multiples of `factor`. See `tiled`.
         """
         height, width = x.shape[-2:]
         padding = (0, -width % self.factor, 0, -height % self.factor)
@@ -246,7 +247,7 @@ class AutoencoderKL(nn.Module):
         if tile is None:
             y = self.paint(self.code(x))
         else:
-            overlap = tile // 4 if overlap is None else overlap
+            overlap = tile // 4 // self.factor * self.factor if overlap is None else overlap
             z = tiled(self.code, x, 1 / self.factor, tile, overlap)
             y = tiled(self.paint, z, self.factor, tile // self.factor, overlap // self.factor)
         return y[..., :height, :width]
@@ -300,7 +301,7 @@ class AutoencoderKL(nn.Module):
     def save_pretrained(self, folder, half=False, record=None):
         """Writes a folder that diffusers' `AutoencoderKL.from_pretrained` reads too (`half`: weights in float16)."""
         tensors = storage.to_half(self.state_dict()) if half else self.state_dict()
-        config = {"_class_name": "AutoencoderKL", **self.config}
+        config = {"_class_name": "AutoencoderKL", "_log_sigma": float(self.log_sigma), **self.config}
         storage.write(Path(folder) / WEIGHTS, tensors, record or {})
         storage.write_text(Path(folder) / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
         return Path(folder)
@@ -310,8 +311,8 @@ class AutoencoderKL(nn.Module):
         """The model in a folder written by `save_pretrained`, ours or diffusers'; float32, CPU, evaluation mode."""
         path = Path(folder) / CONFIG
         try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-            config = {name: value for name, value in config.items() if not name.startswith("_")}
+            stored = json.loads(path.read_text(encoding="utf-8"))
+            config = {name: value for name, value in stored.items() if not name.startswith("_")}
             unknown = config.keys() - inspect.signature(cls).parameters.keys()
         except (OSError, ValueError, AttributeError) as error:
             raise storage.StorageError(
@@ -319,10 +320,13 @@ class AutoencoderKL(nn.Module):
             ) from error
         if unknown:
             raise ValueError(f"{path} has fields that AutoencoderKL does not know: {', '.join(sorted(unknown))}.")
-        return cls(**config).filled(storage.tensors(Path(folder) / WEIGHTS), folder)
+        vae = cls(**config).filled(storage.tensors(Path(folder) / WEIGHTS), folder)
+        vae.log_sigma.fill_(stored.get("_log_sigma", vae.log_sigma))
+        return vae
 
     def filled(self, tensors, source="these weights"):
         """This model with the given weights, all of them and no others; in evaluation mode."""
+        tensors = {re.sub(r"\b(query|key|value|proj_attn)\b", lambda m: LEGACY[m[1]], n): t for n, t in tensors.items()}
         own = self.state_dict()
         wrong = sorted(own.keys() ^ tensors.keys())
         wrong += [name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape]
@@ -345,11 +349,13 @@ def tiled(function, x, scale, tile, overlap):
 
     Args:
         function: `(N, C, h, w)` -> `(N, D, scale·h, scale·w)`, such as `vae.code` (scale 1/f) or `vae.paint` (f).
-        tile, overlap: in places of `x`. A quarter of the overlap, at each inner border, is thrown away; if what the
+        tile, overlap: in places of `x`, multiples of f where it shrinks. A quarter of the overlap, at each inner border, is thrown away; if what the
             function sees around a place is smaller than that, tiled and whole agree exactly.
     """
-    if not 0 <= overlap < tile or tile < 1:
-        raise ValueError(f"tile={tile} and overlap={overlap} make no tiles; the overlap must lie in [0, tile).")
+    whole = all(float(n * scale).is_integer() for n in (tile, overlap, *x.shape[-2:]))
+    if not 0 <= overlap < tile or not whole:
+        step = max(1, round(1 / scale))
+        raise ValueError(f"tile={tile}, overlap={overlap} make no tiles; give multiples of {step}, overlap in [0, tile).")
     rows, columns = (starts(length, tile, overlap) for length in x.shape[-2:])
     total, weights = 0.0, 0.0
     for top in rows:
@@ -358,9 +364,9 @@ def tiled(function, x, scale, tile, overlap):
             down = window(top, tile, overlap, x.shape[-2], scale, part)
             across = window(left, tile, overlap, x.shape[-1], scale, part)
             weight = down[:, None] * across
-            if torch.is_tensor(total) is False:
-                size = [round(length * scale) for length in x.shape[-2:]]
-                total, weights = part.new_zeros(*part.shape[:2], *size), part.new_zeros(*size)
+            if not torch.is_tensor(total):
+                total = part.new_zeros(*part.shape[:2], *(round(n * scale) for n in x.shape[-2:]))
+                weights = torch.zeros_like(total[0, 0])
             at = [slice(round(start * scale), round(start * scale) + n) for start, n in ((top, len(down)), (left, len(across)))]
             total[..., at[0], at[1]] += part * weight
             weights[at[0], at[1]] += weight
@@ -379,9 +385,7 @@ def window(start, tile, overlap, length, scale, like):
     n = round(min(tile, length) * scale)
     place = torch.arange(n, device=like.device) + 0.5
     margin, rise = overlap * scale / 4, max(overlap * scale / 2, 1e-6)
-    weight = torch.ones(n, device=like.device)
-    if start > 0:
-        weight = ((place - margin) / rise).clamp(0, 1)
+    weight = torch.ones_like(place) if start == 0 else ((place - margin) / rise).clamp(0, 1)
     if start + tile < length:
         weight = weight * ((n - place - margin) / rise).clamp(0, 1)
     return weight.to(like.dtype)

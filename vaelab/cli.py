@@ -38,6 +38,13 @@ def sample(arguments: argparse.Namespace) -> int:
     return finish(sample(arguments.model, arguments.out, arguments.n, arguments.origin, arguments.seed))
 
 
+def audit(arguments: argparse.Namespace) -> int:
+    """what a VAE cannot keep of your pictures: text, faces, edges, texture, colours, picture by picture"""
+    from vaelab.audit import audit
+
+    return finish(audit(arguments.folder, arguments.out, arguments.vae, arguments.ocr))
+
+
 def finish(outcome) -> int:
     """Says what came out and where the report is; files that could not be used are named, and make a 1 of the 0."""
     for problem in outcome.problems:
@@ -81,6 +88,13 @@ def parser() -> argparse.ArgumentParser:
     told = ", ".join(f"{name}: {meaning}" for name, meaning in origins.items())
     command.add_argument("--from", dest="origin", choices=origins, default="codes", help=f"{told} (default: codes)")
     command.set_defaults(run=sample)
+
+    command = commands.add_parser("audit", help=audit.__doc__, description=audit.__doc__)
+    command.add_argument("folder", help="the folder with your pictures, of any size")
+    command.add_argument("--out", required=True, help="a new folder for the report; the same again to go on")
+    command.add_argument("--vae", help="your generator's: a folder, a .safetensors file, a name (default: our small one)")
+    command.add_argument("--ocr", action=argparse.BooleanOptionalAction, default=True, help="read words, about 1 s a picture")
+    command.set_defaults(run=audit)
     return top
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from vaelab import features, models, storage
+from vaelab import features, models, recipes_kl, storage
 from vaelab.data import ads, digits, journeys
 from vaelab.objectives import BetaObjective
 from vaelab.training import evaluate, fit
@@ -269,17 +269,14 @@ def roughen(pictures):
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m vaelab.recipes", description=__doc__)
-    parser.add_argument("names", nargs="+", choices=[*READERS, *RECIPES, "all"], metavar="NAME")
+    makers = READERS | {name: partial(make, name) for name in RECIPES} | recipes_kl.MAKERS
+    parser.add_argument("names", nargs="+", choices=[*makers, "all"], metavar="NAME")
     names = parser.parse_args().names
     torch.set_num_threads(1)  # the figures then do not depend on how many cores there are
-    for name in [*READERS, *RECIPES] if "all" in names else names:
-        path, scores = READERS[name]() if name in READERS else make(name)
-        print(
-            path.name,
-            f"{path.stat().st_size / 1e6:.2f} MB",
-            {k: round(v, 4) for k, v in scores.items()},
-            flush=True,
-        )
+    for name in makers if "all" in names else names:
+        path, scores = makers[name]()
+        size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.iterdir()))
+        print(path.name, f"{size / 1e6:.2f} MB", {k: round(v, 4) for k, v in scores.items()}, flush=True)
 
 
 if __name__ == "__main__":
