@@ -242,9 +242,9 @@ WORDS_AT, RED_AT = (160, 128, 32, 128), (24, 152, 80, 80)
 def made_picture():
     """Known parts on pale ground: noise, a slanting edge, a red patch, and a busy place where words are said to be."""
     picture = torch.full((3, 256, 256), 0.9)
-    picture[:, 24:104, 24:104] += 0.3 * (uniform(3, 80, 80) - 0.5)
-    y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
-    picture[:, 160:224, 32:96] -= 0.6 * (y + 2 * x > 100)
+    picture[:, 24:104, 24:104] = 0.1 + 0.8 * uniform(3, 80, 80)
+    y, x = torch.meshgrid(torch.arange(256), torch.arange(256), indexing="ij")
+    picture -= 0.85 * ((y - 2 * x - 165) / 3).clamp(0, 1)  # dark in the corner at the left and below
     for (top, left, height, width), fill in ((RED_AT, RED), (WORDS_AT, uniform(3, 32, 128, seed=1))):
         picture[:, top : top + height, left : left + width] = fill
     return picture
@@ -262,7 +262,7 @@ def test_regions_are_where_we_put_them():
     assert found[0] == Region("text", WORDS_AT, "SALE")
     boxes = {kind: [r.box for r in found if r.kind == kind] for kind in KINDS}
     assert boxes["face"] == [] and {box[2:] for kind in KINDS[2:] for box in boxes[kind]} == {(32, 32)}
-    assert inside(boxes["texture"][0], (24, 24, 80, 80)) and inside(boxes["edges"][0], (160, 32, 64, 64))
+    assert inside(boxes["texture"][0], (24, 24, 80, 80)) and inside(boxes["edges"][0], (160, 0, 96, 64))
     # The ground and the brand's red, each once, however much of them there is.
     assert len(boxes["flat"]) == 2 and sum(inside(box, RED_AT) for box in boxes["flat"]) == 1
     assert inside(

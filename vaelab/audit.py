@@ -22,17 +22,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vaelab import __version__, fidelity, report
+from vaelab import __version__, fidelity, legibility, report
 from vaelab.autoencoder_kl import NotFinite
 from vaelab.creatives import Interrupted, Outcome, made_here
 from vaelab.data import folder as folders
 from vaelab.report import as_json, encode, replace_file
 from vaelab.training import progress_bar
 
-HERE = Path(__file__)
-STYLE = report.STYLE + HERE.with_suffix(".css").read_text(encoding="utf-8")
-PARTS = re.split(r"\n*<!-- ([\w-]+) -->\n", HERE.with_suffix(".html").read_text(encoding="utf-8").strip())
-PARTS = dict(zip(PARTS[1::2], PARTS[2::2], strict=True))
+STYLE = report.STYLE + Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+PARTS = re.findall(r"<!-- ([\w-]+) -->\n([^\0]*?)\n*(?=<!-- |\Z)", Path(__file__).with_suffix(".html").read_text("utf-8"))
+PARTS = dict(PARTS)
 SMALLEST = 32  # pixels a side: below that there are no regions to tell apart
 # In places of the latent, so that memory is about the same for every VAE: 96 places are 768 pixels at factor 8.
 WHOLE, TILE, OVERLAP = 128, 96, 16
@@ -44,8 +43,8 @@ ERROR = 0.2  # of the range of colours: the error that is painted darkest
 SHOWN = 6  # regions with a crop of their own
 PER_PAGE = 100  # pictures
 SMALL = 28  # pixels: a line of text that is lower than that, ascenders included, is called small
+FIGURES = ("psnr", "detail", "colour", "read", "legible")  # of a `RegionScore`
 BOX = ("top", "left", "height", "width")
-LABELS = ("kept", "changed", "lost")
 
 
 # All thresholds that turn numbers into words: where "changed" begins and where "lost" begins, of the field of a
@@ -62,7 +61,6 @@ KINDS = {
     "texture": Kind("fine texture", "detail", 0.8, 0.5, ("is kept", "is softened", "is lost")),
     "flat": Kind("flat colours", "colour", 2, 5, ("are safe", "drift a little", "drift visibly")),
 }
-ORDER = list(KINDS)
 
 
 @torch.no_grad()
@@ -86,8 +84,7 @@ def audit(folder, out, vae=None, ocr=True, say=print):
     settings = {"ocr": reader is not None, "whole": WHOLE, "tile": TILE, "overlap": OVERLAP}
     marks = {name: mark(folder / name, about["sha256"], settings) for name in names}
     done = {name: record for name in names if (record := read_done(out, name, marks[name]))}
-    if not (out / "audit.json").exists():  # fails now if it cannot be written
-        replace_file(out / "audit.json", as_json({"made_by": "vaelab", "finished": False}))
+    replace_file(out / "audit.json", as_json({"made_by": "vaelab", "finished": False}))  # fails now if it cannot
     say(f"{len(names)} pictures through {about['name']}" + (f", {len(done)} of them done before." if done else "."))
     try:
         with progress_bar(len(names), len(done), True) as bar:
@@ -97,10 +94,11 @@ def audit(folder, out, vae=None, ocr=True, say=print):
                     done |= one(folder, name, out, about["name"], model, reader, marks[name], problems)
                     bar.update()
     except KeyboardInterrupt:
-        kept = f"{len(done)} of {len(names)} pictures are done and kept in {out}"
-        raise Interrupted(f"Stopped. {kept}: run the same command again to go on.") from None
+        kept = f"Stopped. {len(done)} of {len(names)} pictures are done and kept in {out}"
+        raise Interrupted(f"{kept}: run the same command again to go on.") from None
     if not done:
-        raise ValueError(folders._nothing_usable(folder, problems))
+        own = f"The folder {folder} holds no pictures but those of a report: give the folder with yours."
+        raise ValueError(folders._nothing_usable(folder, problems) if problems else own)
     return write_report(folder, out, list(done.values()), problems, passed, about, settings)
 
 
@@ -124,8 +122,6 @@ def listed(folder, out):
     names, problems = folders._list_pictures(folder)
     known = {*names, *(problem.file for problem in problems)}
     names = [name for name in names if outside(name)]
-    if not names and not problems:
-        raise ValueError(f"The folder {folder} holds no pictures but those of the report: give another folder.")
     return names, problems, [name for name in sorted(folders._walk(folder, [])) if name not in known and outside(name)]
 
 
@@ -134,17 +130,14 @@ def chosen(vae):
     from vaelab import pretrained
 
     model = pretrained.load(vae or pretrained.DEFAULT)
-    name, sha256 = model.source
     if model.config.get("in_channels", 3) != 3:
-        raise ValueError(f"The VAE {name} does not take colour pictures: give one with 3 channels.")
-    about = {"name": name, "sha256": sha256, "shipped": name == pretrained.DEFAULT, "factor": model.factor}
-    return model, about | {"latent_channels": model.config["latent_channels"]}
+        raise ValueError(f"The VAE {model.source.name} does not take colour pictures: give one with 3 channels.")
+    about = {"shipped": model.source.name == pretrained.DEFAULT, "factor": model.factor}
+    return model, model.source._asdict() | about | {"latent_channels": model.config["latent_channels"]}
 
 
 def new_reader(say):
     """The reader of words, or None where it is not installed; says what it costs."""
-    from vaelab import legibility
-
     try:
         reader = legibility.Reader()
     except ImportError:
@@ -196,11 +189,12 @@ def one(folder, name, out, vae, model, reader, its_mark, problems):
         return {}
     x = folders._to_tensor([np.array(image)])
     y, tiled = round_trip(model, x)
-    scores = fidelity.score_regions(x[0], y[0], fidelity.regions(x[0], reader), reader)
-    record = {"file": name, "size": image.size, "tiled": tiled, "notes": sorted(notes), "mark": its_mark} | compare(x, y)
-    record |= {"regions": [score.region._asdict() | score._asdict() | {"legible": score.legible} for score in scores]}
-    record |= {"vae": vae, "vaelab": __version__, "made_by": "vaelab"}
-    record = json.loads(as_json(record))  # as another run would read it: no number is None
+    found = [r for r in fidelity.regions(x[0], reader) if r.kind != "text" or sum(map(str.isalnum, r.text)) > 1]
+    scores = fidelity.score_regions(x[0], y[0], found, reader)  # without specks that were taken for a letter
+    regions = [score.region._asdict() | {name: getattr(score, name) for name in FIGURES} for score in scores]
+    record = {"file": name, "size": image.size, "tiled": tiled, "notes": sorted(notes), "mark": its_mark, "vae": vae}
+    record |= {"regions": regions, "vaelab": __version__, "made_by": "vaelab"} | compare(x, y)
+    record = json.loads(as_json(record))  # as another run would read it: what is no number is None
     record["regions"] = sorted(map(judged, record["regions"]), key=badness, reverse=True)
     write_picture(place(out, name), x, y, record)
     replace_file(place(out, name) / "picture.json", as_json(record))
@@ -221,8 +215,8 @@ def compare(x, y):
     """Figures of the whole picture: PSNR, and the means over strips (so that memory stays small) of the others."""
     strips = min(math.ceil(x[0, 0].numel() / BLOCK), x.shape[-2] // SMALLEST)
     pairs = list(zip(x.tensor_split(strips, -2), y.tensor_split(strips, -2), strict=True))
-    measures = {"ssim": fidelity.ssim, "colour": fidelity.colour_shift, "detail": fidelity.detail_kept}
-    means = {name: torch.cat([f(a, b) for a, b in pairs]).nanmean(0).tolist() for name, f in measures.items()}
+    measures = fidelity.ssim, fidelity.colour_shift, fidelity.detail_kept
+    means = {f.__name__: torch.cat([f(a, b) for a, b in pairs]).nanmean(0).tolist() for f in measures}
     return {"psnr": float(fidelity.psnr(x, y))} | means
 
 
@@ -230,15 +224,15 @@ def judged(region):
     """The record of a region, with the words for it."""
     kind = KINDS[region["kind"]]
     value, sign = region[kind.measure], 1 if kind.changed < kind.lost else -1
-    bad = None if value is None else sign * value  # the larger, the worse
-    state = 0 if bad is None else (bad > sign * kind.changed) + (bad > sign * kind.lost)
-    region = {name: value for name, value in region.items() if name != "region"}
-    return region | {"state": state, "label": LABELS[state], "loss": bad}
+    loss = None if value is None else sign * value  # the larger, the worse
+    state = 0 if loss is None else (loss > sign * kind.changed) + (loss > sign * kind.lost)
+    return region | {"state": state, "label": ("kept", "changed", "lost")[state], "loss": loss}
 
 
 def badness(region):
-    """Sorts regions: the worse state first, then the kind that hurts more, then the figure itself."""
-    return region["state"], -ORDER.index(region["kind"]), -math.inf if region["loss"] is None else region["loss"]
+    """Sorts regions: the worse state, then the kind that hurts more, then the figure itself, then the height."""
+    loss = -math.inf if region["loss"] is None else region["loss"]
+    return region["state"], -list(KINDS).index(region["kind"]), loss, region["box"][2]
 
 
 # --- pictures of a picture -----------------------------------------------------------------------------------------
@@ -251,9 +245,9 @@ def write_picture(here, x, y, record):
     before, after = (Image.fromarray((p[0] * 255).round().byte().permute(1, 2, 0).numpy()) for p in (x, y))
     errors = (fidelity.error_map(x, y)[0] / ERROR * 255).clamp(0, 255).byte().numpy()
     errors = ImageOps.colorize(Image.fromarray(errors), "white", "#6d0f2a", "#e08a2b")
-    replace_file(here / "thumbnail.jpg", small_jpeg(before, THUMBNAIL))
-    for name, image in (("before", before), ("after", after), ("errors", errors)):
-        replace_file(here / f"{name}.jpg", small_jpeg(image, PREVIEW))
+    files = ("thumbnail", before, THUMBNAIL), ("before", before, PREVIEW), ("after", after, PREVIEW), ("errors", errors, PREVIEW)
+    for name, image, side in files:
+        replace_file(here / f"{name}.jpg", small_jpeg(image, side))
     for i, region in enumerate(record["regions"][:SHOWN]):
         box = region["crop"] = crop_box(region["box"], before.size)
         for name, image in (("before", before), ("after", after)):
@@ -263,12 +257,10 @@ def write_picture(here, x, y, record):
 
 def small_jpeg(image, side):
     """A picture as a JPEG of at most `LARGEST` bytes, its longer side at most `side` pixels."""
-    while True:
-        small = image.copy()
-        small.thumbnail((side, side))
-        if len(data := encode(small, "jpeg")) <= LARGEST:
-            return data
-        side = side * 4 // 5
+    small = image.copy()
+    small.thumbnail((side, side))
+    data = encode(small, "jpeg")
+    return data if len(data) <= LARGEST else small_jpeg(image, side * 4 // 5)
 
 
 def crop_box(box, size):
@@ -300,6 +292,10 @@ def fill(part, **values):
     return Html(Filler().format(PARTS[part], **values))
 
 
+def page(title, body, up=""):
+    return fill("page", title=title, body=body, up=up).encode("utf-8", "replace")
+
+
 def every(part, items):
     return Html("\n".join(fill(part, **item) for item in items))
 
@@ -318,15 +314,15 @@ def picture_page(record):
     boxes = [{f: 100 * v / size[f in ("top", "height")] for f, v in zip(BOX, r["box"], strict=True)} | r for r in shown]
     parts = {"lines": every("line", [{"text": f"{note}."} for note in record["notes"]]), "boxes": every("box", boxes)}
     parts |= {"places": every("place", shown) or fill("nothing"), "rows": every("row", regions)}
-    octaves = ", ".join("–" if share is None else f"{share:.0%}" for share in record["detail"])
+    octaves = ", ".join("–" if share is None else f"{share:.0%}" for share in record["detail_kept"])
     body = fill("picture", octaves=octaves, **record, **parts)
-    return fill("page", title=record["file"], up="../../", body=body).encode("utf-8", "replace")
+    return page(record["file"], body, "../../")
 
 
 def crops(region, up=""):
     """The crops of one region before and after; small ones are shown larger, in whole pixels."""
     wide = region["crop"][2] - region["crop"][0]
-    parts = {"noun": KINDS[region["kind"]].noun, "width": wide * max(1, min(4, 280 // wide)), "number": 1}
+    parts = {"noun": KINDS[region["kind"]].noun, "width": wide * max(1, min(4, 320 // wide)), "number": 1}
     return fill("crops", up=up, **parts | spoken(region))
 
 
@@ -352,7 +348,8 @@ def verdict(records, ocr):
         advice = advice or (fill(f"do-{name}") if top == 2 else None)
         heights = [r["box"][2] for regions in found for r in regions if r["state"] == top]
         small = "small " if name == "text" and top and sum(h < SMALL for h in heights) >= 0.9 * len(heights) else ""
-        many = f" in {worst.count(top)} of {len(worst)} pictures" if top and len(worst) > 1 else ""
+        many = "all" if worst.count(top) == len(worst) else f"{worst.count(top)} of"
+        many = f" in {many} {len(worst)} pictures" if top and len(worst) > 1 else ""
         clauses.append(f"{small}{kind.noun} {kind.said[top]}{many}")
     whole = "; ".join(clauses) or "nothing was found that could be judged"
     return whole[0].upper() + whole[1:] + ".", advice or fill("do-nothing")
@@ -376,12 +373,12 @@ def write_lists(out, whole):
     starts = range(0, len(whole["pictures"]), PER_PAGE)
     names = ["index.html", *(f"index-{i}.html" for i in range(2, len(starts) + 1))]
     links = every("link", [{"href": name, "text": i} for i, name in enumerate(names, 1)]) if len(names) > 1 else ""
-    shared = {"count": len(whole["pictures"]), "links": links, "notes": notes(whole), "whose": fill("ours") if whole["vae"]["shipped"] else ""}
+    shared = {"count": len(whole["pictures"]), "links": links, "notes": notes(whole), "whole": WHOLE * whole["vae"]["factor"]}
+    shared |= {"whose": fill("ours") if whole["vae"]["shipped"] else ""}
     for start, name in zip(starts, names, strict=True):
         cards = every("card", [card(record, out) for record in whole["pictures"][start : start + PER_PAGE]])
-        parts = {"cards": cards, "whole": WHOLE * whole["vae"]["factor"], **shared, **whole["vae"]}
-        body = fill("index", **{field: whole[field] for field in ("verdict", "action", "folder")}, **parts)
-        replace_file(out / name, fill("page", title=f"Audit of {whole['folder']}", up="", body=body).encode("utf-8", "replace"))
+        body = fill("index", cards=cards, **whole | whole["vae"] | shared)
+        replace_file(out / name, page(f"Audit of {whole['folder']}", body))
     for old in set(out.glob("index-*.html")) - {out / name for name in names}:
         old.unlink()
 

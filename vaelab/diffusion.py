@@ -127,8 +127,7 @@ class Diffusion(nn.Module):
             raise ValueError(f"Rows of {table.shape[1]} numbers are not {wanted}; make them with rows(latents, words).")
         x, words = table[:, :size].reshape(n, *self.shape), table[:, size:].long()
         # Evenly spread over the batch from one random start: less noise in the loss (Kingma et al. 2021, appendix I.1).
-        spread = torch.rand((), generator=generator, device=x.device) + torch.arange(n, device=x.device) / n
-        t = spread % 1 * TIMESTEPS
+        t = (torch.rand((), generator=generator, device=x.device) + torch.arange(n, device=x.device) / n) % 1 * TIMESTEPS
         t = t if self.prediction == "flow" else t.floor()
         alpha, sigma = self.schedule(t)
         noise = standard_noise(x, generator)
@@ -248,12 +247,12 @@ def checked_words(model, n, words, guidance):
     return words.long().expand(n, slots).to(model.signal.device)
 
 
+@torch.no_grad()
 def develop(vae, latents):
     """Normalised latents -> pictures in [0, 1]."""
     return vae.decode(vae.denormalise(latents)).mean.clamp(0, 1)
 
 
-@torch.no_grad()
 def paint(vae, model, n, **settings):
     """`n` new pictures `(n, C, H, W)` in [0, 1]: `sample` with these settings, then the decoder of an `AutoencoderKL`."""
     return develop(vae, sample(model, n, **settings))

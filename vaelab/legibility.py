@@ -32,7 +32,7 @@ class Word(NamedTuple):
 class Reader:
     """Text recognition by RapidOCR 3 (`pip install vaelab[ocr]`), whose models come inside its package.
 
-    It takes 0.3 to 1 s a picture on one slow core, more above 512 pixels. Make one reader and keep it.
+    It takes 0.3 to 1 s a picture on one core, the longer the more lines there are. Make one reader and keep it.
     Raises: ModuleNotFoundError without rapidocr.
     """
 
@@ -178,7 +178,8 @@ class Legibility(NamedTuple):
 def smallest_legible(round_trip, heights=range(5, 31), reader=None, level=0.95, typeface="geometric"):
     """How small may letters be? Sheets of every height go through `round_trip` and are read: a `Legibility`.
 
-    With all 26 heights and `Reader` it takes about half a minute, beside the round trips.
+    With all 26 heights and `Reader` it takes about 40 s on one core, beside the round trips. A limit equal to the
+    smallest height asked for may lie below it.
 
     Args:
         round_trip: a function of pictures `(N, 3, H, W)` that gives as many of the same size.

@@ -208,7 +208,7 @@ def make_journey_reader(folder=CHECKPOINTS, share=1.0, seed=0):
 def _make_reader(name, pictures, truth, held_out, answers, folder, share, seed):
     """Trains a reader on pictures, half of them blurred, scores it on held-out ones, and writes it."""
     torch.manual_seed(seed)
-    reader = features.FactorReader(*features.FACTORS[name])
+    reader = features.FactorReader(*features.FACTORS.get(name, features.FACTORS["reader"]))
     reader.offset.copy_(truth["numbers"].mean(0))
     reader.spread.copy_(truth["numbers"].std(0))
     train_reader(reader, pictures, truth, math.ceil(2500 * share))
@@ -218,7 +218,14 @@ def _make_reader(name, pictures, truth, held_out, answers, folder, share, seed):
     return path, scores
 
 
-READERS = {"reader": make_reader, "journey-reader": make_journey_reader}
+def make_perceptual(folder=CHECKPOINTS, share=1.0):
+    """Trains the network whose features stage 1 is charged by: as the reader of ads, on other ads, from another seed."""
+    known, fresh = (ads.sample_factors(math.ceil(n), seed) for n, seed in ((3000 * share, 400), (500, 402)))
+    pictures, answers = (ads.render(known), features.targets(known)), (ads.render(fresh), features.targets(fresh))
+    return _make_reader("perceptual", *pictures, *answers, folder, 0.3 * share, seed=1)
+
+
+READERS = {"reader": make_reader, "journey-reader": make_journey_reader, "perceptual": make_perceptual}
 
 
 def train_reader(reader, pictures, truth, steps, batch_size=64):

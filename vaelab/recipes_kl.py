@@ -1,20 +1,21 @@
-"""How the VAE stages that ship were made: `python -m vaelab.recipes kl-f4-c4 …`, resumable, from fixed seeds.
+"""How the parts of latent diffusion that ship were made: `python -m vaelab.recipes kl-f4-c4 …`, from fixed seeds.
 
 They are small for their kind (0.2 to 0.3 M parameters, an hour of one slow core in all) and learn from cut-outs: these
 networks see neighbourhoods only, so what they learn on 64 pixels serves any size.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from vaelab import stage1
+from vaelab import diffusion, features, stage1, storage
 from vaelab.autoencoder_kl import DOWN, UP, AutoencoderKL
-from vaelab.data import ads, photos
-from vaelab.training import fit
+from vaelab.data import ads, photos, prompts
+from vaelab.training import evaluate, fit
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 # Photographs that a VAE stage learns from. The face, the pages, brick, grass and gravel are never among them.
@@ -43,13 +44,18 @@ def held_out_ads(n=100, size=128):
 
 @dataclass(frozen=True)
 class StageRecipe:
-    """One VAE stage: its widths (their number sets the factor), its channels, and how long."""
+    """One VAE stage: its widths (their number sets the factor), its channels, what it is trained by, and how long.
+
+    `start`: the stage whose weights it begins with; such a one is tuned, as SD's ft-MSE was from SD's first VAE.
+    """
 
     widths: tuple
     channels: int
     steps: int = 4000
-    objective: stage1.Stage1Objective = stage1.Stage1Objective(kl_weight=0.01)
+    objective: stage1.Stage1Objective = field(default_factory=stage1.Stage1Objective)  # KL at 0.01
     error: str = "l2"
+    start: str = ""
+    learning_rate: float = 3e-3
 
     def build(self, seed=0):
         """The untrained stage, with clouds that start small: at the usual start, noise drowns the first addresses."""
@@ -78,22 +84,53 @@ STAGES = {
     "kl-f8-c4": StageRecipe((16, 32, 32, 32), 4),
     "kl-f8-c16": StageRecipe((16, 32, 32, 32), 16),
 }
+# The same stage tuned on with other losses, each for the same number of steps. Only the last one ships.
+TUNING = {
+    "l2": ("l2", 0.0, 0.0),
+    "l1": ("l1", 0.0, 0.0),
+    "perceptual": ("l1", 1.0, 0.0),
+    "adversarial": ("l1", 0.0, 0.5),
+    "sharp": ("l1", 1.0, 0.5),
+}
+
+
+def tuned(loss):
+    """The recipe of kl-f8-c4 tuned with another loss, one of `TUNING`."""
+    error, perceptual, adversarial = TUNING[loss]
+    objective = stage1.Stage1Objective(0.01, perceptual, adversarial, adversarial_start=100)
+    base = STAGES["kl-f8-c4"]
+    return replace(base, steps=800, objective=objective, error=error, start="kl-f8-c4", learning_rate=1e-3)
+
+
+STAGES["kl-f8-c4-sharp"] = tuned("sharp")
 
 
 def make(name, folder=CHECKPOINTS, share=1.0):
     """Trains the stage `name` into a folder that diffusers reads too; returns its path and its held-out scores."""
-    recipe, state = STAGES[name], Path(folder) / f".{name}.state"
-    vae = recipe.build()
-    pictures = cut_outs(share)
-    stage = stage1.Stage1(vae, recipe.error)
-    settings = {"batch_size": 8, "learning_rate": 3e-3, "ema": 0.999, "record_every": 100, "checkpoint": state}
-    history = fit(stage, pictures, steps=math.ceil(recipe.steps * share), objective=recipe.objective, **settings)
-    stage.finish().fit_normaliser(pictures[: 4 * 250].float() / 255)
+    recipe, state, pictures = STAGES[name], Path(folder) / f".{name}.state", cut_outs(share)
+    vae = train(recipe, pictures, math.ceil(recipe.steps * share), state)
+    vae.fit_normaliser(pictures[:1000].float() / 255)
     scores = held_out_scores(vae, held_out_ads())
-    record = {"made_by": f"python -m vaelab.recipes {name}", "held_out": scores, "loss": history.last["loss"]}
-    path = vae.save_pretrained(Path(folder) / name, half=True, record=record | {"sigma": float(vae.log_sigma.exp())})
+    record = {"made_by": f"python -m vaelab.recipes {name}", "held_out": scores, "sigma": float(vae.log_sigma.exp())}
+    path = vae.save_pretrained(Path(folder) / name, half=True, record=record)
     state.unlink(missing_ok=True)
     return path, scores
+
+
+def train(recipe, pictures, steps, state=None):
+    """The trained stage of a recipe, from its start or from nothing."""
+    vae = AutoencoderKL.from_pretrained(CHECKPOINTS / recipe.start) if recipe.start else recipe.build()
+    torch.manual_seed(0)
+    weights = recipe.objective
+    stage = stage1.Stage1(
+        vae,
+        recipe.error,
+        perceptual_distance() if weights.perceptual_weight else None,
+        stage1.PatchDiscriminator() if weights.adversarial_weight else None,
+    )
+    settings = {"batch_size": 8, "learning_rate": recipe.learning_rate, "ema": 0.999, "record_every": 100}
+    fit(stage, pictures, steps=steps, objective=weights, checkpoint=state, **settings)
+    return stage.finish()
 
 
 @torch.no_grad()
@@ -107,4 +144,36 @@ def held_out_scores(vae, pictures):
     return {"psnr": float((-10 * torch.cat(errors).log10()).mean()), "kl": float(torch.cat(kls).mean())}
 
 
-MAKERS = {name: partial(make, name) for name in STAGES}
+def perceptual_distance():
+    """The distance that stage 1 is charged by, in a network of its own: no ruler of the course shares its weights."""
+    network = features.FactorReader()
+    network.load_state_dict(storage.read(CHECKPOINTS / "perceptual.safetensors")[0])
+    return stage1.PerceptualDistance([layer for layer in network.trunk[0] if not isinstance(layer, nn.Flatten | nn.Linear)])
+
+
+def diffusion_rows(vae, factors):
+    """What stage 2 learns from: the latents of ads of 128 px, one draw from each posterior, and what each shows."""
+    draws = torch.Generator().manual_seed(0)
+    latents = [
+        vae.encode(ads.render(factors[i : i + 50], 2 * PATCH)).sample(draws) for i in range(0, len(factors), 50)
+    ]
+    return diffusion.rows(vae.normalise(torch.cat(latents)), prompts.words_of(factors))
+
+
+def make_diffusion(name="ldm-ads", folder=CHECKPOINTS, share=1.0, stage="kl-f8-c4"):
+    """Trains the latent diffusion of ads, told what they show; its score is the mean squared error of v, held out."""
+    vae, state = AutoencoderKL.from_pretrained(CHECKPOINTS / stage), Path(folder) / f".{name}.state"
+    with torch.no_grad():
+        latents = diffusion_rows(vae, ads.sample_factors(math.ceil(6000 * share), seed=100))
+        held_out = diffusion_rows(vae, ads.sample_factors(300, seed=200))
+    torch.manual_seed(0)
+    model = diffusion.Diffusion((4, 16, 16), (32, 48, 64), vocabulary=prompts.VOCABULARY)
+    settings = {"batch_size": 32, "learning_rate": 2e-3, "ema": 0.999, "record_every": 100, "checkpoint": state}
+    fit(model, latents, steps=math.ceil(6000 * share), **settings)
+    scores = {"error": -float(evaluate(model, held_out).reconstruction)}
+    path = diffusion.save(model, Path(folder) / f"{name}.safetensors", half=True)
+    state.unlink(missing_ok=True)
+    return path, scores
+
+
+MAKERS = {name: partial(make, name) for name in STAGES} | {"ldm-ads": make_diffusion}

@@ -29,6 +29,7 @@ class Stage1Terms(NamedTuple):
     perceptual: torch.Tensor
     adversarial: torch.Tensor
     discrimination: torch.Tensor
+    kl_per_dimension = None  # `evaluate` asks for it
 
 
 @dataclass(frozen=True)
