@@ -263,7 +263,7 @@ def test_sigma_finds_the_error():
     """Trained by itself on a fixed painting, σ² becomes the mean squared error."""
     model = Stage1(Plain(log_sigma=-1.0))
     x = pictures(4)
-    train(model, x, steps=150, objective=Stage1Objective(kl_weight=0.0), learning_rate=0.05)
+    train(model, x, steps=150, objective=Stage1Objective(kl_weight=0.0), learning_rate=0.1)
     error = float((x - Plain().paint(x)).square().mean())
     assert float(model.log_variance.detach().exp()) == pytest.approx(error, rel=0.02)
 

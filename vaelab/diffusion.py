@@ -19,7 +19,8 @@ TIMESTEPS = 1000
 SCHEDULE = {"num_train_timesteps": TIMESTEPS, "beta_schedule": "squaredcos_cap_v2"}  # Nichol & Dhariwal 2021, eq. 17
 # At the last timestep of this schedule α is almost 0. A predicted ε says nothing about the picture there, so sampling
 # starts a little earlier; a predicted v does, and sampling starts from pure noise (Lin et al. 2024, section 3).
-PREDICTIONS = {"epsilon": ("epsilon", "leading"), "v": ("v_prediction", "trailing")}
+PREDICTIONS = {"epsilon": {"prediction_type": "epsilon", "timestep_spacing": "leading"}}
+PREDICTIONS |= {"v": {"prediction_type": "v_prediction", "timestep_spacing": "trailing"}}
 KINDS = {"ddim": "DDIMScheduler", "ddpm": "DDPMScheduler", "dpm": "DPMSolverMultistepScheduler"}
 SAMPLERS = {"epsilon": tuple(KINDS), "v": tuple(KINDS), "flow": ("euler",)}
 
@@ -156,12 +157,12 @@ def unet(shape, widths, layers):
     return UNet2DModel(**settings, attention_head_dim=None, class_embed_type="identity")
 
 
-def save(model, path, half=False):
-    """Writes a `Diffusion` to a safetensors file (`half`: weights in float16)."""
+def save(model, path, half=False, record=None):
+    """Writes a `Diffusion` to a safetensors file (`half`: weights in float16), with a `record` of its making."""
     if not model.saveable:
         raise ValueError("A Diffusion with a network of its own cannot be saved; build it without network=.")
     tensors = model.state_dict()
-    return storage.write(path, storage.to_half(tensors) if half else tensors, {"diffusion": model.config})
+    return storage.write(path, storage.to_half(tensors) if half else tensors, {"diffusion": model.config} | (record or {}))
 
 
 def load(path):
@@ -187,9 +188,8 @@ def scheduler_for(model, sampler=None, steps=30):
         scheduler = diffusers.FlowMatchEulerDiscreteScheduler(TIMESTEPS)
         scheduler.set_timesteps(sigmas=torch.linspace(1, 1 / steps, steps).tolist())  # as diffusers' SD3 does
         return scheduler
-    kind, spacing = PREDICTIONS[model.prediction]
-    options = {} if sampler == "dpm" else {"clip_sample": False}  # latents have no bounds
-    options |= SCHEDULE | {"prediction_type": kind, "timestep_spacing": spacing}
+    options = SCHEDULE | PREDICTIONS[model.prediction]
+    options |= {} if sampler == "dpm" else {"clip_sample": False}  # latents have no bounds
     scheduler = getattr(diffusers, KINDS[sampler])(**options)
     scheduler.set_timesteps(steps)
     return scheduler
@@ -296,7 +296,7 @@ def bound(x, alphas, sigmas, reverse, generator=None, noise=None):
 def gaussian(mean, spread):
     """N(mean, spread) over the last axis; a covariance `(d, d)`, or variances that broadcast against `mean`."""
     if spread.ndim == 2:
-        return MultivariateNormal(mean, spread)
+        return MultivariateNormal(mean, scale_tril=torch.linalg.cholesky(spread))  # once, not for each mean
     return Independent(Normal(mean, spread.sqrt().expand_as(mean)), 1)
 
 

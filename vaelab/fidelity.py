@@ -27,6 +27,12 @@ def _same_size(a, b):
         )
 
 
+def _large_enough(a, n, ruler):
+    high, wide = a.shape[2:]
+    if min(high, wide) < n:
+        raise ValueError(f"{ruler} needs pictures of {n} x {n} pixels at least; these are {high} x {wide}.")
+
+
 def psnr(a, b):
     """Peak signal-to-noise ratio of each picture, `(N,)` in dB: −10·log₁₀ of the mean squared error; inf if equal."""
     _same_size(a, b)
@@ -41,10 +47,7 @@ def ssim(a, b):
     from torchmetrics.functional.image import structural_similarity_index_measure as similarity
 
     _same_size(a, b)
-    if min(a.shape[2:]) < 11:
-        raise ValueError(
-            f"SSIM needs pictures of 11 x 11 pixels at least; these are {a.shape[2]} x {a.shape[3]}."
-        )
+    _large_enough(a, 11, "SSIM")
     _, places = similarity(b, a, data_range=1.0, reduction="none", return_full_image=True)
     return places[..., 5:-5, 5:-5].mean((1, 2, 3))
 
@@ -54,10 +57,7 @@ def ms_ssim(a, b):
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as similarity
 
     _same_size(a, b)
-    if min(a.shape[2:]) < 176:
-        raise ValueError(
-            f"MS-SSIM needs pictures of 176 x 176 pixels at least; these are {a.shape[2]} x {a.shape[3]}."
-        )
+    _large_enough(a, 176, "MS-SSIM")
     return similarity(b, a, data_range=1.0, reduction="none").reshape(-1)
 
 

@@ -40,16 +40,12 @@ class Reader:
         from rapidocr import RapidOCR
 
         threads = torch.get_num_threads()
-        onnx = {f"EngineConfig.onnxruntime.{kind}_op_num_threads": threads for kind in ("intra", "inter")}
         # The search for text works at 480 pixels or more. No text stands upside down, so nothing asks whether it does.
-        self.engine = RapidOCR(
-            params={
-                "Global.log_level": "critical",
-                "Global.use_cls": False,
-                "Det.limit_side_len": 480,
-                **onnx,
-            }
-        )
+        settings = {"Global.log_level": "critical", "Global.use_cls": False, "Det.limit_side_len": 480}
+        settings |= {
+            f"EngineConfig.onnxruntime.{kind}_op_num_threads": threads for kind in ("intra", "inter")
+        }
+        self.engine = RapidOCR(params=settings)
 
     def read(self, picture):
         """The words in one picture `(3, H, W)`, in reading order; what it is less than half sure of is left out.

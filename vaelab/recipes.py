@@ -225,7 +225,7 @@ def make_perceptual(folder=CHECKPOINTS, share=1.0):
     return _make_reader("perceptual", *pictures, *answers, folder, 0.3 * share, seed=1)
 
 
-READERS = {"reader": make_reader, "journey-reader": make_journey_reader, "perceptual": make_perceptual}
+READERS = {"reader": make_reader, "journey-reader": make_journey_reader}
 
 
 def train_reader(reader, pictures, truth, steps, batch_size=64):
@@ -276,7 +276,7 @@ def roughen(pictures):
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m vaelab.recipes", description=__doc__)
-    makers = READERS | {name: partial(make, name) for name in RECIPES} | recipes_kl.MAKERS
+    makers = READERS | {"perceptual": make_perceptual} | {name: partial(make, name) for name in RECIPES} | recipes_kl.MAKERS
     parser.add_argument("names", nargs="+", choices=[*makers, "all"], metavar="NAME")
     names = parser.parse_args().names
     torch.set_num_threads(1)  # the figures then do not depend on how many cores there are

@@ -171,7 +171,8 @@ def make_diffusion(name="ldm-ads", folder=CHECKPOINTS, share=1.0, stage="kl-f8-c
     settings = {"batch_size": 32, "learning_rate": 2e-3, "ema": 0.999, "record_every": 100, "checkpoint": state}
     fit(model, latents, steps=math.ceil(6000 * share), **settings)
     scores = {"error": -float(evaluate(model, held_out).reconstruction)}
-    path = diffusion.save(model, Path(folder) / f"{name}.safetensors", half=True)
+    record = {"made_by": f"python -m vaelab.recipes {name}", "held_out": scores, "stage": stage}
+    path = diffusion.save(model, Path(folder) / f"{name}.safetensors", half=True, record=record)
     state.unlink(missing_ok=True)
     return path, scores
 

@@ -172,3 +172,57 @@ paste_back = Exercise(
     },
     success="Outside of the mask every pixel is now the client's own.",
 )  # fmt: skip
+
+
+prediction = Exercise(
+    "8.5",
+    "Ten times saved",
+    solution=lambda: "less",
+    cases=lambda: [()],
+    mistakes={
+        "ten times": Mistake(lambda: "ten times",
+            "It would be, if every trip took away as much as the first. Is there as much left to take? Run the next cell."),
+        "more": Mistake(lambda: "more",
+            "It would be, if a trip did more harm to a picture that has been through one. Run the next cell and compare."),
+        "nothing": Mistake(lambda: "nothing",
+            "It would be, if what comes out went through unchanged the next time. Run the next cell and compare."),
+    },
+    success="Less: the first trip takes most. The next cell measures the others.",
+)  # fmt: skip
+
+
+def _picked(stages, limit, best=lambda letters, psnr, cost: (letters, psnr), fits=lambda cost, limit: cost <= limit):
+    return max((s for s in stages if fits(s[3], limit)), key=lambda s: best(*s[1:]))[0]
+
+
+def _stages():
+    """Names, share of letters, PSNR and cost of some VAEs, and a limit; the second list has a tie."""
+    first = [("A", 0.50, 26.0, 1.0), ("B", 0.80, 27.0, 3.0), ("C", 0.70, 30.0, 2.5), ("D", 0.97, 33.0, 9.0)]
+    second = [("E", 0.90, 24.0, 2.0), ("F", 0.90, 29.0, 4.0), ("G", 0.60, 31.0, 1.0), ("H", 0.99, 32.0, 4.5)]
+    third = [("J", 0.40, 27.0, 1.0), ("K", 0.85, 28.0, 5.0), ("L", 0.80, 27.5, 3.0)]
+    return [(first, 4.0), (second, 4.2), (third, 5.0)]
+
+
+pick = Exercise(
+    "8.6",
+    "Which one, for this budget?",
+    solution=_picked,
+    cases=_stages,
+    mistakes={
+        "no limit": Mistake(lambda stages, limit: _picked(stages, limit, fits=lambda cost, limit: True),
+            "You took the best of all, whatever it costs. Leave out those whose cost is above the limit first."),
+        "limit itself left out": Mistake(lambda stages, limit: _picked(stages, limit, fits=lambda cost, limit: cost < limit),
+            "A cost of exactly the limit is still within it: `<=`."),
+        "best PSNR": Mistake(lambda stages, limit: _picked(stages, limit, best=lambda letters, psnr, cost: psnr),
+            "You took the best PSNR, which hardly sees small letters. Letters count first; PSNR only breaks a tie."),
+        "cheapest": Mistake(lambda stages, limit: _picked(stages, limit, best=lambda letters, psnr, cost: -cost),
+            "You took the cheapest. Within the budget, the letters decide."),
+        "per cost": Mistake(lambda stages, limit: _picked(stages, limit, best=lambda letters, psnr, cost: letters / cost),
+            "You took most letters *per cost*. Half of the letters for a tenth of the cost is still an ad nobody can read."),
+        "tie": Mistake(lambda stages, limit: _picked(stages, limit, best=lambda letters, psnr, cost: letters),
+            "Two read equally many letters, and you took the first. Then the better PSNR decides."),
+        "worst": Mistake(lambda stages, limit: min((s for s in stages if s[3] <= limit), key=lambda s: s[1:3])[0],
+            "That is the one that reads the fewest: `max`, not `min`."),
+    },
+    success="Measure what the client looks at, on the client's pictures, and only then look at the price.",
+)  # fmt: skip

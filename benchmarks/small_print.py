@@ -1,0 +1,206 @@
+"""What the VAE stages that ship do to small print: `python -m benchmarks.small_print` makes book/data/small-print.json.
+
+Text recognition takes a second a picture, so chapter 6 shows these results and does a part of them again. What is
+there already is not measured again; what belongs to another version of a stage's weights is.
+"""
+
+import json
+from functools import cache, partial
+from pathlib import Path
+
+import torch
+
+from vaelab import diffusion, fidelity, legibility, pretrained
+from vaelab.training import fit
+
+RESULTS = Path(__file__).parents[1] / "book" / "data" / "small-print.json"
+COMMAND = "python -m benchmarks.small_print"
+STAGES = ("kl-f4-c16", "kl-f4-c4", "kl-f8-c16", "kl-f8-c4", "kl-f8-c4-sharp")
+HEIGHTS, LEVEL = range(5, 31), 0.95
+OTHER_FACES = ("condensed", "serif")
+CAPTIONS = ("ORDER TODAY", "BEST PRICE", "340 G", "31 AUGUST")  # to tell typefaces by
+
+# Labels for the second stage: what each says is also its prompt. LETTERS is the height of the capitals, chosen where
+# the round trip of SAMPLED is hard to read and not hopeless.
+LABELS = (
+    ("ONLY 3.49", "PER JAR"), ("ENDS", "31 AUGUST"), ("WHILE", "STOCK LASTS"), ("CONTAINS", "NUTS"),
+    ("SERVES 4", "340 G"), ("BEST BEFORE", "JUNE 27"), ("BUY 3", "GET 2"), ("18 PLUS", "ONLY"),
+    ("NO ADDED", "SUGAR"), ("MADE IN", "BERGEN"), ("FROM 1.99", "A LITRE"), ("KEEP COOL", "AND DRY"),
+    ("SHAKE", "WELL"), ("24 KCAL", "PER 100 G"), ("TERMS", "APPLY"), ("SAVE 20 P", "TODAY"),
+)  # fmt: skip
+SAMPLED, LETTERS, SHAPE, STEPS, SEED = "kl-f8-c4", 14, (64, 128), 1500, 0
+SETTINGS = [("ddim", 30, 1), ("ddim", 10, 1), ("ddim", 100, 1), ("ddpm", 100, 1), ("dpm", 20, 1), ("ddim", 30, 2),
+            ("ddim", 30, 4)]  # fmt: skip
+STRENGTHS = (0.0, 0.3, 0.6)
+
+
+@cache
+def reader():
+    return legibility.Reader()
+
+
+def read(picture):
+    return " ".join(word.text for word in reader().read(picture))
+
+
+@cache
+def stage(name):
+    return pretrained.load(name)
+
+
+@torch.no_grad()
+def trip(name, pictures):
+    """The round trip of `(N, 3, H, W)` through a stage, clamped; `name` None: untouched."""
+    if name is None:
+        return pictures
+    return torch.cat([stage(name).reconstruct(x[None]) for x in pictures]).clamp(0, 1)
+
+
+def share_read(name, height, typeface="geometric"):
+    """Share of the characters of a letter sheet that are read after the round trip."""
+    sheet = legibility.letter_sheet([height], typeface=typeface)[0]
+    return legibility.character_accuracy(" ".join(sheet.words), read(trip(name, sheet.picture[None])[0]))
+
+
+def curve(name):
+    """Height -> share read, for every height."""
+    return {str(height): round(share_read(name, height), 4) for height in HEIGHTS}
+
+
+def limit(name, typeface):
+    """The smallest height from which on `LEVEL` of the characters are read, from the largest down; None: not even that."""
+    reached = None
+    for height in reversed(HEIGHTS):
+        if share_read(name, height, typeface) < LEVEL:
+            break
+        reached = height
+    return reached
+
+
+def typefaces(name):
+    """Height -> share of the eight typefaces recognised, over four captions."""
+    shares = {}
+    for height in (6, 8, 10, 12, 16, 20, 24):
+        right = [typeface == legibility.recognise_typeface(trip(name, padded(text, height, typeface))[0], text, height)
+                 for typeface in legibility.TYPEFACES for text in CAPTIONS]  # fmt: skip
+        shares[str(height)] = sum(right) / len(right)
+    return shares
+
+
+def padded(text, height, typeface):
+    """A caption with its margin, as a batch of one, whose sides are multiples of 8."""
+    picture = legibility.lettering([text], height, typeface)
+    high, wide = picture.shape[1:]
+    return torch.nn.functional.pad(picture[None], (0, -wide % 8, 0, -high % 8), mode="replicate")
+
+
+def labels(count, seed=SEED):
+    """`count` labels in turn, each shifted at random: pictures `(N, 3, 64, 128)` and their places in `LABELS`."""
+    which = torch.arange(count) % len(LABELS)
+    drawn = [legibility.lettering(lines, LETTERS, side=max(SHAPE))[:, : SHAPE[0]] for lines in LABELS]
+    shifts = torch.randint(-3, 4, (count, 2), generator=torch.Generator().manual_seed(seed)).tolist()
+    return torch.stack([drawn[i].roll(shift, (1, 2)) for i, shift in zip(which.tolist(), shifts, strict=True)]), which
+
+
+def letters_read(pictures, which):
+    """Mean share of the characters read on labels, eight to a sheet, which is read as one picture."""
+    shares = []
+    for batch, places in zip(pictures.clamp(0, 1).split(16), which.split(16), strict=True):
+        rows, (high, wide) = len(batch) // 4, SHAPE
+        sheet = batch.unflatten(0, (rows, 4)).permute(2, 0, 3, 1, 4).reshape(3, rows * high, 4 * wide)
+        words = reader().read(sheet)
+        for i, place in enumerate(places.tolist()):
+            box = (i // 4 * high, i % 4 * wide, high, wide)
+            shares.append(legibility.character_accuracy(" ".join(LABELS[place]), fidelity._text_in(box, words)))
+    return round(sum(shares) / len(shares), 4)
+
+
+def labels_read(name):
+    """Letters read on the 48 labels after the round trip."""
+    pictures, which = labels(48)
+    return letters_read(trip(name, pictures), which)
+
+
+def second_stage(folder=RESULTS.parent):
+    """A diffusion model of the labels' latents, told what each label says."""
+    pictures, which = labels(512, SEED + 1)
+    vae = stage(SAMPLED)
+    with torch.no_grad():
+        z = torch.cat([vae.code(batch) for batch in pictures.split(32)])
+    mean, std = float(z.mean()), float(z.std())
+    vae.config |= {"shift_factor": mean, "scaling_factor": 1 / std, "latents_mean": None, "latents_std": None}
+    torch.manual_seed(SEED)
+    vocabulary = {"text": [" ".join(lines) for lines in LABELS]}
+    model = diffusion.Diffusion(tuple(z.shape[1:]), (32, 48, 64), vocabulary=vocabulary)
+    state = folder / ".small-print.state"
+    fit(model, diffusion.rows(vae.normalise(z), which[:, None] + 1), steps=STEPS, batch_size=32, ema=0.995, seed=SEED,
+        checkpoint=state, checkpoint_every=250, progress=False)  # fmt: skip
+    state.unlink(missing_ok=True)
+    return model.eval()
+
+
+def sampling(name):
+    """Letters read on 48 labels as a trained second stage paints them, and at the best address there is."""
+    pictures, which = labels(48)
+    model, vae, words = second_stage(), stage(name), which[:, None] + 1
+    found = {"letters": LETTERS, "drawn": {}, "painted over": {}}
+    for sampler, steps, guidance in SETTINGS:
+        generator = torch.Generator().manual_seed(SEED)
+        made = diffusion.paint(vae, model, len(words), words=words, generator=generator, sampler=sampler, steps=steps,
+                               guidance=guidance)  # fmt: skip
+        found["drawn"][f"{sampler}, {steps} steps, guidance {guidance}"] = letters_read(made, which)
+    for strength in STRENGTHS:
+        made = diffusion.image_to_image(vae, model, pictures, strength, words=words, steps=30,
+                                        generator=torch.Generator().manual_seed(SEED))  # fmt: skip
+        found["painted over"][str(strength)] = letters_read(made, which)
+    return found | {"best address": best_address(name, pictures, which)}
+
+
+def best_address(name, pictures, which, steps=200):
+    """Letters read and PSNR if the address is searched for, by Adam on the squared error, and not looked up."""
+    vae = stage(name).requires_grad_(False)
+    z = vae.code(pictures).clone().requires_grad_()
+    optimizer = torch.optim.Adam([z], 0.03 * float(z.detach().std()))
+    for _ in range(steps):
+        optimizer.zero_grad()
+        (vae.paint(z) - pictures).square().mean((1, 2, 3)).sum().backward()
+        optimizer.step()
+    with torch.no_grad():
+        there, looked_up = vae.paint(z).clamp(0, 1), trip(name, pictures)
+    scores = {"psnr": fidelity.psnr(pictures, there), "psnr of the round trip": fidelity.psnr(pictures, looked_up)}
+    return {"read": letters_read(there, which)} | {key: round(float(v.mean()), 2) for key, v in scores.items()}
+
+
+def shipped():
+    return [name for name in STAGES if name in pretrained.shipped()]
+
+
+def jobs():
+    """What is to be measured: key -> (stage or None, function)."""
+    yield "curve untouched", (None, partial(curve, None))
+    for name in shipped():
+        yield f"curve {name}", (name, partial(curve, name))
+    for typeface in OTHER_FACES:
+        for name in shipped():
+            yield f"limit {typeface} {name}", (name, partial(limit, name, typeface))
+    for name in (None, *shipped()):
+        yield f"typefaces {name or 'untouched'}", (name, partial(typefaces, name))
+        yield f"labels {name or 'untouched'}", (name, partial(labels_read, name))
+    if SAMPLED in shipped():
+        yield "sampling", (SAMPLED, partial(sampling, SAMPLED))
+
+
+def main():
+    stored = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"results": {}}
+    results = stored["results"]
+    for key, (name, measure) in jobs():
+        weights = stage(name).source.sha256[:16] if name else ""
+        if results.get(key, {}).get("weights") != weights:
+            results[key] = {"weights": weights, "value": measure()}
+            print(key, results[key]["value"], flush=True)
+            record = {"made_by": COMMAND, "seed": SEED, "level": LEVEL, "results": results}
+            RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
