@@ -16,7 +16,7 @@ from vaelab.training import fit
 RESULTS = Path(__file__).parents[1] / "book" / "data" / "small-print.json"
 COMMAND = "python -m benchmarks.small_print"
 STAGES = ("kl-f4-c16", "kl-f4-c4", "kl-f8-c16", "kl-f8-c4", "kl-f8-c4-sharp")
-HEIGHTS, LEVEL = range(5, 31), 0.95
+HEIGHTS, LEVEL = range(5, 27), 0.95
 OTHER_FACES = ("condensed", "serif")
 CAPTIONS = ("ORDER TODAY", "BEST PRICE", "340 G", "31 AUGUST")  # to tell typefaces by
 
@@ -68,14 +68,16 @@ def curve(name):
 
 
 def limit(name, typeface):
-    """The smallest height from which on `LEVEL` of the characters are read, from the largest down; None: not even that."""
-    reached = None
-    for height in reversed(HEIGHTS):
-        if share_read(name, height, typeface) < LEVEL:
-            break
-        reached = height
-    return reached
+    """The height of capitals from which on `LEVEL` of the characters are read: the first that is after two that are not.
 
+    Begun beside the limit of the first typeface and taken down or up from there; None if the largest is not read.
+    """
+    start = min([h for h in HEIGHTS if share_read(name, h) >= LEVEL], default=HEIGHTS[-1])
+    height = start
+    while height > HEIGHTS[0] and share_read(name, height, typeface) >= LEVEL:
+        height -= 1
+    return height
+    
 
 def typefaces(name):
     """Height -> share of the eight typefaces recognised, over four captions."""

@@ -612,7 +612,7 @@ FAULTS = [
     Fault("", "the discriminator speaks before its start", "stage1.py",
           "step >= self.adversarial_start", "step >= 0", "test_stage1.py -k before_its_start"),
     Fault("", "the hinge takes real for painted", "stage1.py",
-          "F.relu(1 - real) + F.relu(1 + fake)", "F.relu(1 + real) + F.relu(1 - fake)", "test_stage1.py -k hinge"),
+          "F.relu(1 - real) + F.relu(1 + fake)", "F.relu(1 + real) + F.relu(1 - fake)", "test_stage1.py -k every_term"),
     Fault("", "features are compared by their length too", "stage1.py",
           "(unit(a) - unit(b))", "(a - b)", "test_stage1.py -k distance_by_hand"),
 ]  # fmt: skip

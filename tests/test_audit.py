@@ -85,10 +85,10 @@ class Same(torch.nn.Module):
 
 
 class Fake:
-    """A reader that sees SALE in every picture of some contrast, and nothing in any other."""
+    """A reader that sees SALE in every picture that is not flat, and nothing in any other."""
 
     def read(self, picture):
-        return [Word("SALE", (10, 10, 12, 40), 0.9)] if picture.std() > 0.1 else []
+        return [Word("SALE", (10, 10, 12, 40), 0.9)] if picture.std() > 0.01 else []
 
 
 def use(monkeypatch, change=lambda x: x, reader=Fake):
@@ -196,7 +196,7 @@ def test_numbers_become_words_at_the_thresholds(kind, values):
 
 def test_lost_words_come_before_lost_texture_and_both_before_changed_words():
     ranked = [region("text", 2, 0, 30), region("text", 2, 0, 12), region("texture", 2, 0), region("text", 1, 0), region("flat", 0)]
-    assert sorted(ranked[::-1], key=badness, reverse=True) == ranked
+    assert sorted([ranked[i] for i in (3, 0, 4, 2, 1)], key=badness, reverse=True) == ranked
 
 
 def test_the_verdict_counts_pictures_that_have_such_regions():
@@ -344,7 +344,7 @@ def test_nothing_that_vaelab_did_not_make_is_written_into(folder, vae, tmp_path)
     (tmp_path / "audit.json").write_text("{}")
     with pytest.raises(ValueError, match="holds other things than a report"):
         audit(folder, tmp_path, vae, ocr=False, say=quiet)
-    with pytest.raises(NotADirectoryError, match="is a file: give a new folder"):
+    with pytest.raises(OSError, match="cannot be written .*: check the folder"):
         audit(folder, tmp_path / "notes.txt", vae, ocr=False, say=quiet)
     with pytest.raises(ValueError, match="holds other things than a report"):
         audit(folder, folder, vae, ocr=False, say=quiet)
@@ -379,13 +379,12 @@ NAMES = ["<script>alert(1)<.png", "\"double\" & 'single'.png", "Grüße #1?50%.p
 
 def test_pages_hold_together_whatever_the_names(folder, tmp_path, monkeypatch):
     use(monkeypatch, lambda x: 1 - x)
-    for name in NAMES:
-        (tmp_path / "ads/sub").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "ads/sub" / name).write_bytes((folder / "ad 0.png").read_bytes())
+    (tmp_path / "ads/sub").mkdir(parents=True)
+    for name in [*NAMES, f"sub/{NAMES[0]}"]:
         (tmp_path / "ads" / name).write_bytes((folder / "ad 1.png").read_bytes())
     audit(tmp_path / "ads", tmp_path / "r", say=quiet)
     pages = list((tmp_path / "r").rglob("*.html"))
-    assert len(pages) == 2 * len(NAMES) + 1
+    assert len(pages) == len(NAMES) + 2
     images = 0
     for page in pages:
         for tag, attributes in Tags(page.read_text(encoding="utf-8")).found:
@@ -401,7 +400,7 @@ def test_pages_hold_together_whatever_the_names(folder, tmp_path, monkeypatch):
     assert images > 10 * len(NAMES)
     index = (tmp_path / "r/index.html").read_text(encoding="utf-8")
     assert "&lt;script&gt;alert(1)&lt;.png" in index and "Grüße #1?50%.png" in index and "{braces}.png" in index
-    assert sorted(pictures_of(tmp_path / "r")) == sorted([*NAMES, *(f"sub/{name}" for name in NAMES)])
+    assert sorted(pictures_of(tmp_path / "r")) == sorted([*NAMES, f"sub/{NAMES[0]}"])
 
 
 def test_a_page_shows_before_after_the_errors_and_crops_at_full_size(folder, done):
@@ -429,12 +428,12 @@ def test_the_error_map_is_white_where_nothing_changed_and_dark_where_much_did(fo
 
 
 def test_picture_files_stay_small_even_for_noise():
-    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 1400, 3), dtype=np.uint8))
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (800, 700, 3), dtype=np.uint8))
     data = small_jpeg(noise, module.PREVIEW)
     assert len(data) <= module.LARGEST == 300_000
     flat = small_jpeg(Image.new("RGB", (3000, 2000)), module.PREVIEW)
     assert Image.open(io.BytesIO(flat)).size == (1200, 800)
-    left, top, right, bottom = crop_box((0, 0, 1500, 1400), noise.size)
+    left, top, right, bottom = crop_box((0, 0, 800, 700), noise.size)
     assert len(module.encode(noise.crop((left, top, right, bottom)), "png")) <= module.LARGEST
 
 
@@ -455,7 +454,7 @@ def test_many_pictures_are_spread_over_pages_of_bounded_size(done, tmp_path):
     pages = [tmp_path / "index.html", *(tmp_path / f"index-{i}.html" for i in range(2, 1000 // PER_PAGE + 1))]
     assert sorted(tmp_path.iterdir()) == sorted(pages) and max(page.stat().st_size for page in pages) < 5e6
     names = [re.findall(r"<b>(\d{4})", page.read_text()) for page in pages]
-    assert sum(names, []) == [f"{i:04}" for i in range(1000)]
+    assert [name for page in names for name in page] == [f"{i:04}" for i in range(1000)]
     assert all(f'href="{page.name}"' in pages[0].read_text() for page in pages)
     whole["pictures"] = whole["pictures"][:3]
     write_lists(tmp_path, whole)

@@ -17,7 +17,7 @@ FLOORS = [
     ["networks", "objectives"],
     ["models", "autoencoder_kl", "stage1", "features"],
     ["training", "diffusion", "pretrained"],
-    ["latent", "aggregate", "blend", "rate_distortion", "fidelity", "metrics", "novelty", "preservation",
+    ["latent", "aggregate", "blend", "rate_distortion", "fidelity", "legibility", "metrics", "novelty", "preservation",
      "augmentation"],
     ["plots", "exercises", "recipes", "recipes_kl", "check", "report"],
     ["creatives", "audit"],

@@ -147,6 +147,7 @@ def test_one_file_with_diffusers_names(tmp_path):
     save_file({f"vae.{name}": tensor for name, tensor in vae.state_dict().items()}, tmp_path / "a.safetensors")
     loaded = pretrained.load(tmp_path / "a.safetensors")
     assert same(loaded, vae) and loaded.config | {"scaling_factor": 0.18215} == vae.config
+    assert loaded.source.sha256 == hashlib.sha256((tmp_path / "a.safetensors").read_bytes()).hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,6 @@ SHOWN = 6  # regions with a crop of their own
 PER_PAGE = 100  # pictures
 SMALL = 28  # pixels: a line of text that is lower than that, ascenders included, is called small
 FIGURES = ("psnr", "detail", "colour", "read", "legible")  # of a `RegionScore`
-BOX = ("top", "left", "height", "width")
 
 
 # All thresholds that turn numbers into words: where "changed" begins and where "lost" begins, of the field of a
@@ -107,9 +106,7 @@ def audit(folder, out, vae=None, ocr=True, say=print):
 
 def check_out(out):
     """Refuses to write where other things lie than a report."""
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out} is a file: give a new folder for the report.")
-    if out.exists() and any(not file.name.startswith(".") for file in out.iterdir()) and not made_here(out / "audit.json"):
+    if out.is_dir() and any(not file.name.startswith(".") for file in out.iterdir()) and not made_here(out / "audit.json"):
         raise ValueError(f"{out} holds other things than a report of vaelab: give a new folder.")
 
 
@@ -311,7 +308,8 @@ def spoken(region):
 def picture_page(record):
     size, regions = record["size"], [*map(spoken, record["regions"])]
     shown = [region | {"number": i, "crops": crops(region | {"number": i})} for i, region in enumerate(regions[:SHOWN], 1)]
-    boxes = [{f: 100 * v / size[f in ("top", "height")] for f, v in zip(BOX, r["box"], strict=True)} | r for r in shown]
+    sides = [("top", size[1]), ("left", size[0]), ("height", size[1]), ("width", size[0])]
+    boxes = [{side: 100 * v / whole for (side, whole), v in zip(sides, r["box"], strict=True)} | r for r in shown]
     parts = {"lines": every("line", [{"text": f"{note}."} for note in record["notes"]]), "boxes": every("box", boxes)}
     parts |= {"places": every("place", shown) or fill("nothing"), "rows": every("row", regions)}
     octaves = ", ".join("–" if share is None else f"{share:.0%}" for share in record["detail_kept"])

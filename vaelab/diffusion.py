@@ -124,8 +124,7 @@ class Diffusion(nn.Module):
         """`rows(latents, words)` -> `DiffusionTerms`, each picture at one random timestep."""
         n, size = len(table), math.prod(self.shape)
         if table.shape[1] != size + len(self.slots):
-            wanted = f"latents of {self.shape} and {len(self.slots)} words"
-            raise ValueError(f"Rows of {table.shape[1]} numbers are not {wanted}; make them with rows(latents, words).")
+            raise ValueError(f"Rows of {table.shape[1]} numbers are not latents of {self.shape} and {len(self.slots)} words; use rows.")
         x, words = table[:, :size].reshape(n, *self.shape), table[:, size:].long()
         # Evenly spread over the batch from one random start: less noise in the loss (Kingma et al. 2021, appendix I.1).
         t = (torch.rand((), generator=generator, device=x.device) + torch.arange(n, device=x.device) / n) % 1 * TIMESTEPS

@@ -1,0 +1,204 @@
+"""What latent diffusion draws, held against chapter 5's rulers: `book/data/latent-sampling.json`.
+
+    python -m benchmarks.latent_sampling             400 pictures a row, by steps, guidance and where the latents come from
+    python -m benchmarks.latent_sampling --row NAME  one row again
+
+All rows are compared with the same 400 ads that no network has seen; the told ones are told what these show. Each row
+is stored as soon as it is done; a second call goes on where the first stopped, and begins anew if a checkpoint
+changed. 10 minutes of one thread.
+"""
+
+import argparse
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+from tqdm import trange
+
+from vaelab import diffusion, features, metrics, novelty, preservation, pretrained
+from vaelab.data import ads, prompts
+
+RESULTS = Path(__file__).parents[1] / "book" / "data" / "latent-sampling.json"
+STAGE, MODEL, SIZE, N, BATCH = "kl-f8-c4", "ldm-ads.safetensors", 128, 400, 25
+SEEDS = {"real": 700, "other": 701, "held_out": 702, "archive": 100, "palettes": 800, "noise": 0}
+ARCHIVE, FITTED = 6000, 2000  # ads that stage 2 learned from, and of these: for the Gaussian
+KEPT = 24  # pictures of each row whose words are stored, for the chapter to compare with
+DRAWN = {
+    **{f"{steps} steps": {"steps": steps} for steps in (5, 10, 20, 50)},
+    **{f"guidance {g}": {"steps": 20, "guidance": float(g)} for g in (2, 4)},
+    "told nothing": {"steps": 20, "told": False},
+}
+MADE = ("other real ads", "round trips", "N(0, I)", "one Gaussian", *DRAWN)
+SPREAD = tuple(f"spread {g}" for g in (0, 1, 2, 4))  # four prompts of two words, 50 seeds each
+SHORT = ("a can in summer", "a jar in winter", "a bottle at harvest", "a tube for everyday")
+FIXED = ("position", "headline", "badge", "call_to_action", "face")  # what no prompt can ask for
+
+
+@cache
+def parts():
+    return pretrained.load(STAGE), diffusion.load(pretrained.CHECKPOINTS / MODEL)
+
+
+@cache
+def factors(name):
+    count = {"archive": ARCHIVE, "palettes": 600}.get(name, N)
+    return ads.sample_factors(count, SEEDS[name])
+
+
+@cache
+def pictures(name, size=SIZE):
+    return ads.render(factors(name), size)
+
+
+@torch.no_grad()
+def draw(n=N, words=None, steps=20, guidance=1.0):
+    """`n` ads from noise, in batches that each have a seed of their own, so that a part can be drawn again."""
+    vae, model = parts()
+    drawn = []
+    for start in trange(0, n, BATCH, leave=False):
+        noise = torch.Generator().manual_seed(SEEDS["noise"] + start)
+        said = None if words is None else words[start : start + BATCH]
+        drawn.append(
+            diffusion.paint(
+                vae, model, min(BATCH, n - start), steps=steps, words=said, guidance=guidance, generator=noise
+            )
+        )
+    return torch.cat(drawn)
+
+
+@torch.no_grad()
+def in_batches(function, values):
+    return torch.cat([function(part) for part in values.split(BATCH)])
+
+
+def made(name):
+    """The pictures of one row."""
+    vae, _ = parts()
+    if name in DRAWN:
+        settings = dict(DRAWN[name])
+        words = prompts.words_of(factors("real")) if settings.pop("told", True) else None
+        return draw(words=words, **settings)
+    if name == "other real ads":
+        return pictures("other")
+    if name == "round trips":
+        return in_batches(vae.reconstruct, pictures("other")).clamp(0, 1)
+    noise = torch.randn(N, 4, SIZE // 8, SIZE // 8, generator=torch.Generator().manual_seed(SEEDS["noise"]))
+    raw = noise if name == "N(0, I)" else one_gaussian(noise)
+    return in_batches(vae.paint, raw).clamp(0, 1)
+
+
+def one_gaussian(noise):
+    """Draws of the Gaussian with mean and covariance of the latents of 2,000 archive ads."""
+    vae, _ = parts()
+    codes = in_batches(vae.code, ads.render(factors("archive")[:FITTED], SIZE)).flatten(1).double()
+    values, axes = torch.linalg.eigh(torch.cov(codes.T))
+    draws = noise.flatten(1).double() * values.clamp(min=0).sqrt() @ axes.T + codes.mean(0)
+    return draws.float().view_as(noise)
+
+
+@cache
+def palette_judge():
+    """Reads the palette off a 4×4 thumbnail, which the factor reader cannot do."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    return LinearDiscriminantAnalysis().fit(thumbnail(pictures("palettes", 64)), factors("palettes").palette)
+
+
+def thumbnail(x):
+    """Colours of a 4×4 thumbnail, and of the middle of the upper edge."""
+    edge = x[:, :, : x.shape[-1] // 16].flatten(2).median(2).values
+    return torch.cat([F.adaptive_avg_pool2d(x, 4).flatten(1), edge], 1).numpy()
+
+
+def obtained(x):
+    """The words of the prompt that pictures show, as judges read them, `(N, 4)`, counted from 1."""
+    read = features.reader().read(x)
+    palette = torch.from_numpy(palette_judge().predict(thumbnail(x)))
+    return (
+        torch.stack(
+            [read["product"].argmax(1), read["theme"].argmax(1), palette, read["background"].argmax(1)], 1
+        )
+        + 1
+    )
+
+
+def changed_words(x, real):
+    """For how many words of the factors that no prompt asks for the share has changed for sure."""
+    a, b = features.reader().read(real), features.reader().read(x)
+    shares = [preservation.compare_shares(a[name].argmax(1), b[name].argmax(1)) for name in FIXED]
+    return sum(int(((s.low > 0) | (s.high < 0)).sum()) for s in shares), sum(len(s.low) for s in shares)
+
+
+def measured(name):
+    """One row: how far from real ads, how new, and whether the words were heard."""
+    x, real = made(name), pictures("real")
+    seen, target = features.describe(x), features.describe(real)
+    distance, near = (
+        metrics.frechet_without_bias(target, seen, seed=0),
+        metrics.precision_recall(target, seen),
+    )
+    kernel = metrics.kid(target, seen)
+    new = novelty.novelty(x, pictures("archive", 64), pictures("held_out", 64))
+    words, asked = obtained(x), prompts.words_of(factors("real"))
+    changed, of = changed_words(x, real)
+    return {
+        "name": name, "n": len(x), "frechet": metrics.frechet(target, seen).value, "frechet_limit": distance.limit,
+        "kid": kernel.value, "kid_error": kernel.standard_error, "precision": near.precision, "recall": near.recall,
+        "ratio": list(new.ratio), "copies": new.copies, "changed_words": changed, "of_words": of,
+        "heard": (words == asked).double().mean(0).tolist(), "whole": float((features.reader().wholeness(x) > 0.5).double().mean()),
+        "read": words[:KEPT].tolist(),
+    }  # fmt: skip
+
+
+def spread(name):
+    """Four short prompts with 50 seeds each: how often they are heard, and how varied the answers are."""
+    guidance, real = float(name.split()[1]), factors("real")
+    found = {"name": name, "guidance": guidance, "heard": [], "variety": []}
+    for text in SHORT:
+        words = prompts.prompt(text)
+        x = ads.render(ads.sample_factors(50, 703, product=words[0] - 1, theme=words[1] - 1), SIZE)
+        usual = variety(x)
+        x = x if guidance == 0 else draw(50, words.expand(50, -1), 20, guidance)
+        said = words > 0
+        found["heard"].append(float((obtained(x)[:, said] == words[said]).all(1).double().mean()))
+        found["variety"].append(variety(x) / usual)
+    return found | {"prompts": list(SHORT), "n": 50, "real": len(real)}
+
+
+def variety(x):
+    """The mean distance between two of the pictures, in what the reader sees."""
+    return float(torch.pdist(features.describe(x)).mean())
+
+
+def digest():
+    """Of both checkpoints: rows of another are not kept."""
+    files = [pretrained.CHECKPOINTS / STAGE / pretrained.WEIGHTS, pretrained.CHECKPOINTS / MODEL]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.latent_sampling", description=__doc__)
+    parser.add_argument("--row", choices=[*MADE, *SPREAD])
+    asked = parser.parse_args().row
+    record = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    if record.get("checkpoints") != digest():
+        record = {
+            "made_by": "python -m benchmarks.latent_sampling",
+            "checkpoints": digest(),
+            "seeds": SEEDS,
+            "rows": {},
+        }
+    for name in [asked] if asked else [*MADE, *SPREAD]:
+        if name not in record["rows"] or name == asked:
+            record["rows"][name] = spread(name) if name in SPREAD else measured(name)
+            print({k: v for k, v in record["rows"][name].items() if k != "read"}, flush=True)
+            aside = RESULTS.with_suffix(".tmp")
+            aside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            aside.replace(RESULTS)
+
+
+if __name__ == "__main__":
+    main()
