@@ -154,18 +154,18 @@ def measured(name):
 
 
 def spread(name):
-    """Four short prompts with 50 seeds each: how often they are heard, and how varied the answers are."""
-    guidance, real = float(name.split()[1]), factors("real")
+    """Four short prompts with 50 seeds each: how often they are heard, and how varied the answers are (0: real ads)."""
+    guidance = float(name.split()[1])
     found = {"name": name, "guidance": guidance, "heard": [], "variety": []}
     for text in SHORT:
         words = prompts.prompt(text)
-        x = ads.render(ads.sample_factors(50, 703, product=words[0] - 1, theme=words[1] - 1), SIZE)
-        usual = variety(x)
-        x = x if guidance == 0 else draw(50, words.expand(50, -1), 20, guidance)
-        said = words > 0
-        found["heard"].append(float((obtained(x)[:, said] == words[said]).all(1).double().mean()))
-        found["variety"].append(variety(x) / usual)
-    return found | {"prompts": list(SHORT), "n": 50, "real": len(real)}
+        wanted = {"product": int(words[0]) - 1, "theme": int(words[1]) - 1}
+        real, other = (ads.render(ads.sample_factors(50, seed, **wanted), SIZE) for seed in (703, 704))
+        x = draw(50, words.expand(50, -1), 20, guidance) if guidance else other
+        heard = (obtained(x) == words)[:, words > 0].all(1)
+        found["heard"].append(float(heard.double().mean()))
+        found["variety"].append(variety(x) / variety(real))
+    return found | {"prompts": list(SHORT), "n": 50}
 
 
 def variety(x):

@@ -25,12 +25,13 @@ def record(name):
 def test_a_recipe_at_small_scale_learns_and_diffusers_reads_what_it_wrote(name, tmp_path, monkeypatch):
     import diffusers
 
-    monkeypatch.setattr(recipes_kl, "held_out_ads", lambda: held_out()[:4])
-    recipe = recipes_kl.STAGES[name]
-    untrained = recipes_kl.held_out_scores(recipe.build().eval(), held_out()[:4])
+        recipe = recipes_kl.STAGES[name]
+    few = held_out(size=recipe.size)[:4]
+    monkeypatch.setattr(recipes_kl, "held_out_ads", lambda size: few)
+    untrained = recipes_kl.held_out_scores(recipe.build().eval(), few)
     path, scores = recipes_kl.make(name, tmp_path, share=0.005)
     assert scores["psnr"] > untrained["psnr"] + 0.5
-    theirs, x = diffusers.AutoencoderKL.from_pretrained(path), held_out()[:1]
+    theirs, x = diffusers.AutoencoderKL.from_pretrained(path), few[:1]
     ours = AutoencoderKL.from_pretrained(path)
     torch.testing.assert_close(theirs.encode(2 * x - 1).latent_dist.mean, ours.code(x), atol=1e-5, rtol=1e-5)
     assert not (tmp_path / f".{name}.state").exists()
@@ -40,7 +41,7 @@ def test_a_recipe_at_small_scale_learns_and_diffusers_reads_what_it_wrote(name, 
 def test_a_shipped_stage_gives_the_figures_it_was_stored_with(name):
     stored = record(name)
     vae = AutoencoderKL.from_pretrained(recipes_kl.CHECKPOINTS / name)
-    measured = recipes_kl.held_out_scores(vae, held_out()[:40])
+    measured = recipes_kl.held_out_scores(vae, held_out(size=recipes_kl.STAGES[name].size)[:40])
     assert measured["psnr"] == pytest.approx(stored["held_out"]["psnr"], abs=0.5)  # 40 of the 100 pictures
     assert measured["kl"] == pytest.approx(stored["held_out"]["kl"], rel=0.05)
     assert stored["made_by"].endswith(name)
@@ -49,7 +50,7 @@ def test_a_shipped_stage_gives_the_figures_it_was_stored_with(name):
 @pytest.mark.parametrize("name", recipes_kl.STAGES)
 def test_the_normaliser_of_a_shipped_stage_is_that_of_its_latents(name):
     vae = AutoencoderKL.from_pretrained(recipes_kl.CHECKPOINTS / name)
-    posterior = vae.encode(held_out()[:40])
+    posterior = vae.encode(held_out(size=recipes_kl.STAGES[name].size)[:40])
     z = vae.normalise(posterior.sample(torch.Generator().manual_seed(0)))
     assert float(z.std()) == pytest.approx(1, abs=0.15)  # whole ads are a little flatter than cut-outs
     assert abs(float(z.mean())) < 0.2
@@ -88,7 +89,7 @@ def test_latent_diffusion_of_ads_at_small_scale_and_as_shipped(tmp_path):
     path, scores = recipes_kl.make_diffusion(folder=tmp_path, share=0.01)
     shipped = diffusion.load(recipes_kl.CHECKPOINTS / "ldm-ads.safetensors")
     assert diffusion.load(path).config == shipped.config
-    vae = AutoencoderKL.from_pretrained(recipes_kl.CHECKPOINTS / "kl-f8-c4")
+    vae = AutoencoderKL.from_pretrained(recipes_kl.CHECKPOINTS / "kl-f4-c4-64px")
     held = recipes_kl.diffusion_rows(vae, ads.sample_factors(100, seed=200))
     stored = storage.read(recipes_kl.CHECKPOINTS / "ldm-ads.safetensors")[1]["held_out"]["error"]
     assert stored < 0.7 * scores["error"]

@@ -5,6 +5,7 @@ networks see neighbourhoods only, so what they learn on 64 pixels serves any siz
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -37,9 +38,14 @@ def cut_outs(share=1.0, seed=100):
     return torch.cat([torch.stack(pieces), real])
 
 
-def held_out_ads(n=100, size=128):
+def held_out_ads(n=100, size=2 * PATCH):
     """Ads of another seed, whole, `(n, 3, size, size)`."""
     return ads.render(ads.sample_factors(n, seed=200), size)
+
+
+def whole_ads(share=1.0):
+    """Ads of 64 px, whole: what the small latent diffusion is about; 4,000 of them."""
+    return (255 * ads.render(ads.sample_factors(math.ceil(4000 * share), 100), PATCH)).round().byte()
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class StageRecipe:
     error: str = "l2"
     start: str = ""
     learning_rate: float = 3e-3
+    pictures: Callable = cut_outs
+    size: int = 2 * PATCH  # of the held-out ads
 
     def build(self, seed=0):
         """The untrained stage, with clouds that start small: at the usual start, noise drowns the first addresses."""
@@ -103,14 +111,17 @@ def tuned(loss):
 
 
 STAGES["kl-f8-c4-sharp"] = tuned("sharp")
+STAGES["kl-f4-c4-64px"] = replace(
+    STAGES["kl-f4-c4"], steps=1500, error="l1", start="kl-f4-c4", learning_rate=2e-3, pictures=whole_ads, size=PATCH
+)
 
 
 def make(name, folder=CHECKPOINTS, share=1.0):
     """Trains the stage `name` into a folder that diffusers reads too; returns its path and its held-out scores."""
-    recipe, state, pictures = STAGES[name], Path(folder) / f".{name}.state", cut_outs(share)
+    recipe, state, pictures = STAGES[name], Path(folder) / f".{name}.state", STAGES[name].pictures(share)
     vae = train(recipe, pictures, math.ceil(recipe.steps * share), state)
     vae.fit_normaliser(pictures[:1000].float() / 255)
-    scores = held_out_scores(vae, held_out_ads())
+    scores = held_out_scores(vae, held_out_ads(size=recipe.size))
     record = {"made_by": f"python -m vaelab.recipes {name}", "held_out": scores, "sigma": float(vae.log_sigma.exp())}
     path = vae.save_pretrained(Path(folder) / name, half=True, record=record)
     state.unlink(missing_ok=True)
@@ -152,15 +163,15 @@ def perceptual_distance():
 
 
 def diffusion_rows(vae, factors):
-    """What stage 2 learns from: the latents of ads of 128 px, one draw from each posterior, and what each shows."""
+    """What stage 2 learns from: the latents of ads of 64 px, one draw from each posterior, and what each shows."""
     draws = torch.Generator().manual_seed(0)
     latents = [
-        vae.encode(ads.render(factors[i : i + 50], 2 * PATCH)).sample(draws) for i in range(0, len(factors), 50)
+        vae.encode(ads.render(factors[i : i + 50])).sample(draws) for i in range(0, len(factors), 50)
     ]
     return diffusion.rows(vae.normalise(torch.cat(latents)), prompts.words_of(factors))
 
 
-def make_diffusion(name="ldm-ads", folder=CHECKPOINTS, share=1.0, stage="kl-f8-c4"):
+def make_diffusion(name="ldm-ads", folder=CHECKPOINTS, share=1.0, stage="kl-f4-c4-64px"):
     """Trains the latent diffusion of ads, told what they show; its score is the mean squared error of v, held out."""
     vae, state = AutoencoderKL.from_pretrained(CHECKPOINTS / stage), Path(folder) / f".{name}.state"
     with torch.no_grad():
