@@ -22,7 +22,7 @@ from vaelab import diffusion, features, metrics, novelty, preservation, pretrain
 from vaelab.data import ads, prompts
 
 RESULTS = Path(__file__).parents[1] / "book" / "data" / "latent-sampling.json"
-STAGE, MODEL, SIZE, N, BATCH = "kl-f8-c4", "ldm-ads.safetensors", 128, 400, 25
+STAGE, MODEL, N, BATCH = "kl-f4-c4-64px", "ldm-ads.safetensors", 400, 25
 SEEDS = {"real": 700, "other": 701, "held_out": 702, "archive": 100, "palettes": 800, "noise": 0}
 ARCHIVE, FITTED = 6000, 2000  # ads that stage 2 learned from, and of these: for the Gaussian
 KEPT = 24  # pictures of each row whose words are stored, for the chapter to compare with
@@ -49,8 +49,8 @@ def factors(name):
 
 
 @cache
-def pictures(name, size=SIZE):
-    return ads.render(factors(name), size)
+def pictures(name):
+    return ads.render(factors(name))
 
 
 @torch.no_grad()
@@ -85,7 +85,7 @@ def made(name):
         return pictures("other")
     if name == "round trips":
         return in_batches(vae.reconstruct, pictures("other")).clamp(0, 1)
-    noise = torch.randn(N, 4, SIZE // 8, SIZE // 8, generator=torch.Generator().manual_seed(SEEDS["noise"]))
+    noise = torch.randn(N, *parts()[1].shape, generator=torch.Generator().manual_seed(SEEDS["noise"]))
     raw = noise if name == "N(0, I)" else one_gaussian(noise)
     return in_batches(vae.paint, raw).clamp(0, 1)
 
@@ -93,7 +93,7 @@ def made(name):
 def one_gaussian(noise):
     """Draws of the Gaussian with mean and covariance of the latents of 2,000 archive ads."""
     vae, _ = parts()
-    codes = in_batches(vae.code, ads.render(factors("archive")[:FITTED], SIZE)).flatten(1).double()
+    codes = in_batches(vae.code, pictures("archive")[:FITTED]).flatten(1).double()
     values, axes = torch.linalg.eigh(torch.cov(codes.T))
     draws = noise.flatten(1).double() * values.clamp(min=0).sqrt() @ axes.T + codes.mean(0)
     return draws.float().view_as(noise)
@@ -104,7 +104,7 @@ def palette_judge():
     """Reads the palette off a 4×4 thumbnail, which the factor reader cannot do."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    return LinearDiscriminantAnalysis().fit(thumbnail(pictures("palettes", 64)), factors("palettes").palette)
+    return LinearDiscriminantAnalysis().fit(thumbnail(pictures("palettes")), factors("palettes").palette)
 
 
 def thumbnail(x):
@@ -141,7 +141,7 @@ def measured(name):
         metrics.precision_recall(target, seen),
     )
     kernel = metrics.kid(target, seen)
-    new = novelty.novelty(x, pictures("archive", 64), pictures("held_out", 64))
+    new = novelty.novelty(x, pictures("archive"), pictures("held_out"))
     words, asked = obtained(x), prompts.words_of(factors("real"))
     changed, of = changed_words(x, real)
     return {
@@ -160,7 +160,7 @@ def spread(name):
     for text in SHORT:
         words = prompts.prompt(text)
         wanted = {"product": int(words[0]) - 1, "theme": int(words[1]) - 1}
-        real, other = (ads.render(ads.sample_factors(50, seed, **wanted), SIZE) for seed in (703, 704))
+        real, other = (ads.render(ads.sample_factors(50, seed, **wanted)) for seed in (703, 704))
         x = draw(50, words.expand(50, -1), 20, guidance) if guidance else other
         heard = (obtained(x) == words)[:, words > 0].all(1)
         found["heard"].append(float(heard.double().mean()))

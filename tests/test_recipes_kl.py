@@ -25,7 +25,7 @@ def record(name):
 def test_a_recipe_at_small_scale_learns_and_diffusers_reads_what_it_wrote(name, tmp_path, monkeypatch):
     import diffusers
 
-        recipe = recipes_kl.STAGES[name]
+    recipe = recipes_kl.STAGES[name]
     few = held_out(size=recipe.size)[:4]
     monkeypatch.setattr(recipes_kl, "held_out_ads", lambda size: few)
     untrained = recipes_kl.held_out_scores(recipe.build().eval(), few)
