@@ -90,7 +90,7 @@ STAGES = {
     "kl-f4-c4": StageRecipe((16, 32, 32), 4),
     "kl-f4-c16": StageRecipe((16, 32, 32), 16),
     "kl-f8-c4": StageRecipe((16, 32, 32, 32), 4),
-    "kl-f8-c16": StageRecipe((16, 32, 32, 32), 16),
+    "kl-f8-c16": StageRecipe((16, 32, 32, 32), 16, steps=2500),
 }
 # The same stage tuned on with other losses, each for the same number of steps. Only the last one ships.
 TUNING = {
@@ -107,7 +107,7 @@ def tuned(loss):
     error, perceptual, adversarial = TUNING[loss]
     objective = stage1.Stage1Objective(0.01, perceptual, adversarial, adversarial_start=100)
     base = STAGES["kl-f8-c4"]
-    return replace(base, steps=800, objective=objective, error=error, start="kl-f8-c4", learning_rate=1e-3)
+    return replace(base, steps=500, objective=objective, error=error, start="kl-f8-c4", learning_rate=1e-3)
 
 
 STAGES["kl-f8-c4-sharp"] = tuned("sharp")
@@ -180,7 +180,7 @@ def make_diffusion(name="ldm-ads", folder=CHECKPOINTS, share=1.0, stage="kl-f4-c
     torch.manual_seed(0)
     model = diffusion.Diffusion((4, 16, 16), (32, 48, 64), vocabulary=prompts.VOCABULARY)
     settings = {"batch_size": 32, "learning_rate": 2e-3, "ema": 0.999, "record_every": 100, "checkpoint": state}
-    fit(model, latents, steps=math.ceil(6000 * share), **settings)
+    fit(model, latents, steps=math.ceil(4500 * share), **settings)
     scores = {"error": -float(evaluate(model, held_out).reconstruction)}
     record = {"made_by": f"python -m vaelab.recipes {name}", "held_out": scores, "stage": stage}
     path = diffusion.save(model, Path(folder) / f"{name}.safetensors", half=True, record=record)
