@@ -1,7 +1,7 @@
 """What latent diffusion draws, held against chapter 5's rulers: `book/data/latent-sampling.json`.
 
     python -m benchmarks.latent_sampling             400 pictures a row, by steps, guidance and where the latents come from
-    python -m benchmarks.latent_sampling --row NAME  one row again
+    python -m benchmarks.latent_sampling --rows NAME …  these rows again
 
 All rows are compared with the same 400 ads that no network has seen; the told ones are told what these show. Each row
 is stored as soon as it is done; a second call goes on where the first stopped, and begins anew if a checkpoint
@@ -25,6 +25,7 @@ RESULTS = Path(__file__).parents[1] / "book" / "data" / "latent-sampling.json"
 STAGE, MODEL, N, BATCH = "kl-f4-c4-64px", "ldm-ads.safetensors", 400, 25
 SEEDS = {"real": 700, "other": 701, "held_out": 702, "archive": 100, "palettes": 800, "noise": 0}
 ARCHIVE, FITTED = 6000, 2000  # ads that stage 2 learned from, and of these: for the Gaussian
+SHAPE = (4, 16, 16)  # of the latents
 KEPT = 24  # pictures of each row whose words are stored, for the chapter to compare with
 DRAWN = {
     **{f"{steps} steps": {"steps": steps} for steps in (5, 10, 20, 50)},
@@ -38,8 +39,13 @@ FIXED = ("position", "headline", "badge", "call_to_action", "face")  # what no p
 
 
 @cache
-def parts():
-    return pretrained.load(STAGE), diffusion.load(pretrained.CHECKPOINTS / MODEL)
+def stage():
+    return pretrained.load(STAGE)
+
+
+@cache
+def model():
+    return diffusion.load(pretrained.CHECKPOINTS / MODEL)
 
 
 @cache
@@ -56,14 +62,19 @@ def pictures(name):
 @torch.no_grad()
 def draw(n=N, words=None, steps=20, guidance=1.0):
     """`n` ads from noise, in batches that each have a seed of their own, so that a part can be drawn again."""
-    vae, model = parts()
     drawn = []
     for start in trange(0, n, BATCH, leave=False):
         noise = torch.Generator().manual_seed(SEEDS["noise"] + start)
         said = None if words is None else words[start : start + BATCH]
         drawn.append(
             diffusion.paint(
-                vae, model, min(BATCH, n - start), steps=steps, words=said, guidance=guidance, generator=noise
+                stage(),
+                model(),
+                min(BATCH, n - start),
+                steps=steps,
+                words=said,
+                guidance=guidance,
+                generator=noise,
             )
         )
     return torch.cat(drawn)
@@ -76,7 +87,6 @@ def in_batches(function, values):
 
 def made(name):
     """The pictures of one row."""
-    vae, _ = parts()
     if name in DRAWN:
         settings = dict(DRAWN[name])
         words = prompts.words_of(factors("real")) if settings.pop("told", True) else None
@@ -84,16 +94,15 @@ def made(name):
     if name == "other real ads":
         return pictures("other")
     if name == "round trips":
-        return in_batches(vae.reconstruct, pictures("other")).clamp(0, 1)
-    noise = torch.randn(N, *parts()[1].shape, generator=torch.Generator().manual_seed(SEEDS["noise"]))
+        return in_batches(stage().reconstruct, pictures("other")).clamp(0, 1)
+    noise = torch.randn(N, *SHAPE, generator=torch.Generator().manual_seed(SEEDS["noise"]))
     raw = noise if name == "N(0, I)" else one_gaussian(noise)
-    return in_batches(vae.paint, raw).clamp(0, 1)
+    return in_batches(stage().paint, raw).clamp(0, 1)
 
 
 def one_gaussian(noise):
     """Draws of the Gaussian with mean and covariance of the latents of 2,000 archive ads."""
-    vae, _ = parts()
-    codes = in_batches(vae.code, pictures("archive")[:FITTED]).flatten(1).double()
+    codes = in_batches(stage().code, pictures("archive")[:FITTED]).flatten(1).double()
     values, axes = torch.linalg.eigh(torch.cov(codes.T))
     draws = noise.flatten(1).double() * values.clamp(min=0).sqrt() @ axes.T + codes.mean(0)
     return draws.float().view_as(noise)
@@ -132,10 +141,20 @@ def changed_words(x, real):
     return sum(int(((s.low > 0) | (s.high < 0)).sum()) for s in shares), sum(len(s.low) for s in shares)
 
 
+def described(x):
+    """What the reader sees, in units that make chapter 5's archive 1 in size: its rulers have these units too."""
+    return features.describe(x) / unit()
+
+
+@cache
+def unit():
+    return features.describe(ads.render(ads.sample_factors(770, seed=0))).square().mean().sqrt()
+
+
 def measured(name):
     """One row: how far from real ads, how new, and whether the words were heard."""
     x, real = made(name), pictures("real")
-    seen, target = features.describe(x), features.describe(real)
+    seen, target = described(x), described(real)
     distance, near = (
         metrics.frechet_without_bias(target, seen, seed=0),
         metrics.precision_recall(target, seen),
@@ -170,31 +189,29 @@ def spread(name):
 
 def variety(x):
     """The mean distance between two of the pictures, in what the reader sees."""
-    return float(torch.pdist(features.describe(x)).mean())
+    return float(torch.pdist(described(x)).mean())
 
 
-def digest():
-    """Of both checkpoints: rows of another are not kept."""
-    files = [pretrained.CHECKPOINTS / STAGE / pretrained.WEIGHTS, pretrained.CHECKPOINTS / MODEL]
+def digest(name):
+    """Of the checkpoints that a row depends on: a row of another is made again."""
+    files = [pretrained.CHECKPOINTS / STAGE / pretrained.WEIGHTS]
+    files += [pretrained.CHECKPOINTS / MODEL] if name in DRAWN or name in SPREAD[1:] else []
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latent_sampling", description=__doc__)
-    parser.add_argument("--row", choices=[*MADE, *SPREAD])
-    asked = parser.parse_args().row
-    record = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
-    if record.get("checkpoints") != digest():
-        record = {
-            "made_by": "python -m benchmarks.latent_sampling",
-            "checkpoints": digest(),
-            "seeds": SEEDS,
-            "rows": {},
-        }
-    for name in [asked] if asked else [*MADE, *SPREAD]:
-        if name not in record["rows"] or name == asked:
-            record["rows"][name] = spread(name) if name in SPREAD else measured(name)
-            print({k: v for k, v in record["rows"][name].items() if k != "read"}, flush=True)
+    parser.add_argument("--rows", nargs="+", choices=[*MADE, *SPREAD], default=[])
+    asked = parser.parse_args().rows
+    torch.set_num_threads(1)
+    record = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {"rows": {}}
+    record |= {"made_by": "python -m benchmarks.latent_sampling", "seeds": SEEDS}
+    for name in asked or [*MADE, *SPREAD]:
+        own = digest(name)
+        if name in asked or record["rows"].get(name, {}).get("checkpoints") != own:
+            row = spread(name) if name in SPREAD else measured(name)
+            record["rows"][name] = {"checkpoints": own} | row
+            print({key: value for key, value in row.items() if key != "read"}, flush=True)
             aside = RESULTS.with_suffix(".tmp")
             aside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
             aside.replace(RESULTS)

@@ -18,7 +18,7 @@ RESULTS = Path(__file__).parents[1] / "book" / "data" / "small-print.json"
 COMMAND = "python -m benchmarks.small_print"
 STAGES = ("kl-f4-c16", "kl-f4-c4", "kl-f8-c16", "kl-f8-c4", "kl-f8-c4-sharp")
 HEIGHTS = {4: range(5, 17), 8: range(8, 27), None: range(5, 27)}  # of capitals in pixels, by the stage's factor
-LEVEL = 0.95
+LEVEL, LARGEST = 0.95, 40
 OTHER_FACES = ("condensed", "serif")
 CAPTIONS = ("ORDER TODAY", "BEST PRICE", "340 G", "31 AUGUST")  # to tell typefaces by
 
@@ -81,7 +81,7 @@ def first_read(shares):
 def limit(name, typeface):
     """The height at which reading breaks down: from the first typeface's height up until it is read, then down."""
     height = first_read(stored()[f"curve {name}"]["value"])
-    while height <= heights(name)[-1] and share_read(name, height, typeface) < LEVEL:
+    while height < LARGEST and share_read(name, height, typeface) < LEVEL:
         height += 1
     while height > heights(name)[0] and share_read(name, height - 1, typeface) >= LEVEL:
         height -= 1

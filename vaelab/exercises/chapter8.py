@@ -187,7 +187,7 @@ prediction = Exercise(
         "nothing": Mistake(lambda: "nothing",
             "It would be, if what comes out went through unchanged the next time. Run the next cell and compare."),
     },
-    success="Less: the first trip takes most. The next cell measures the others.",
+    success="Less than ten times, but every trip takes something. The next cell measures how much.",
 )  # fmt: skip
 
 
