@@ -30,7 +30,7 @@ LABELS = (
     ("NO ADDED", "SUGAR"), ("MADE IN", "BERGEN"), ("FROM 1.99", "A LITRE"), ("KEEP COOL", "AND DRY"),
     ("SHAKE", "WELL"), ("24 KCAL", "PER 100 G"), ("TERMS", "APPLY"), ("SAVE 20 P", "TODAY"),
 )  # fmt: skip
-SAMPLED, LETTERS, SHAPE, COUNT, STEPS, SEED = "kl-f8-c4", 15, (64, 128), 32, 600, 0
+SAMPLED, LETTERS, SHAPE, COUNT, STEPS, SEED = "kl-f8-c4", 15, (64, 128), 32, 800, 0
 SETTINGS = [("ddim", 30, 1), ("ddim", 10, 1), ("ddpm", 100, 1), ("dpm", 20, 1), ("ddim", 30, 2), ("ddim", 30, 4)]
 STRENGTHS = (0.0, 0.3, 0.6)
 
@@ -105,12 +105,11 @@ def padded(text, height, typeface):
     return torch.nn.functional.pad(picture[None], (0, -wide % 8, 0, -high % 8), mode="replicate")
 
 
-def labels(count, seed=SEED):
-    """`count` labels in turn, each shifted at random: pictures `(N, 3, 64, 128)` and their places in `LABELS`."""
+def labels(count=16):
+    """`count` labels in turn: pictures `(N, 3, 64, 128)` and their places in `LABELS`."""
     which = torch.arange(count) % len(LABELS)
     drawn = [legibility.lettering(lines, LETTERS, side=max(SHAPE))[:, : SHAPE[0]] for lines in LABELS]
-    shifts = torch.randint(-2, 3, (count, 2), generator=torch.Generator().manual_seed(seed)).tolist()
-    return torch.stack([drawn[i].roll(shift, (1, 2)) for i, shift in zip(which.tolist(), shifts, strict=True)]), which
+    return torch.stack(drawn)[which], which
 
 
 def letters_read(pictures, which):
@@ -128,16 +127,16 @@ def letters_read(pictures, which):
 
 def labels_read(name):
     """Letters read on the labels after the round trip."""
-    pictures, which = labels(COUNT)
+    pictures, which = labels()
     return letters_read(trip(name, pictures), which)
 
 
 def second_stage(folder=RESULTS.parent):
-    """A diffusion model of the labels' latents, told what each label says."""
-    pictures, which = labels(512, SEED + 1)
+    """A diffusion model that learns the labels' latents by heart, told what each label says."""
+    pictures, which = labels()
     vae = stage(SAMPLED)
     with torch.no_grad():
-        z = torch.cat([vae.code(batch) for batch in pictures.split(32)])
+        z = vae.code(pictures)
     mean, std = float(z.mean()), float(z.std())
     vae.config |= {"shift_factor": mean, "scaling_factor": 1 / std, "latents_mean": None, "latents_std": None}
     torch.manual_seed(SEED)
@@ -169,7 +168,7 @@ def sampling(name):
 
 def best_address(name, steps=80):
     """Sixteen labels at addresses that are searched for, by Adam on the squared error, and not looked up."""
-    pictures, which = labels(16)
+    pictures, which = labels()
     vae = stage(name).requires_grad_(False)
     z = vae.code(pictures).clone().requires_grad_()
     optimizer = torch.optim.Adam([z], 0.05 * float(z.detach().std()))
