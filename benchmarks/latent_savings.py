@@ -22,6 +22,7 @@ import torch
 from vaelab import diffusion, features, recipes_kl, stage1
 from vaelab.data import ads
 from vaelab.metrics import frechet
+from vaelab.storage import replace_file
 from vaelab.training import fit
 
 RESULTS = Path(__file__).parents[1] / "book" / "data" / "latent-savings.json"
@@ -146,9 +147,7 @@ def draw(model, vae, seed):
 
 
 def store(record):
-    aside = RESULTS.with_suffix(".tmp")
-    aside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    aside.replace(RESULTS)
+    replace_file(RESULTS, (json.dumps(record, indent=1) + "\n").encode())
 
 
 def main():

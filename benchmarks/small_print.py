@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from vaelab import diffusion, fidelity, legibility, pretrained
+from vaelab.storage import replace_file
 from vaelab.training import fit
 
 RESULTS = Path(__file__).parents[1] / "book" / "data" / "small-print.json"
@@ -211,13 +212,15 @@ def stored():
 
 def main(wanted=""):
     """Measures what is missing, of the keys that begin with `wanted`."""
+    if not any(key.startswith(wanted) for key, _ in jobs()):
+        sys.exit(f"No key begins with {wanted!r}; the keys are {', '.join(key for key, _ in jobs())}.")
     for key, (name, measure) in jobs():
         weights = stage(name).source.sha256[:16] if name else ""
         if key.startswith(wanted) and stored().get(key, {}).get("weights") != weights:
             found = {key: {"weights": weights, "value": measure()}}
             print(found, flush=True)
             record = {"made_by": COMMAND, "seed": SEED, "level": LEVEL, "results": stored() | found}
-            RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            replace_file(RESULTS, (json.dumps(record, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -305,7 +305,7 @@ class AutoencoderKL(nn.Module):
         tensors = storage.to_half(self.state_dict()) if half else self.state_dict()
         config = {"_class_name": "AutoencoderKL", "_log_sigma": float(self.log_sigma), **self.config}
         storage.write(Path(folder) / WEIGHTS, tensors, record or {})
-        storage.write_text(Path(folder) / CONFIG, json.dumps(config, indent=2, sort_keys=True) + "\n")
+        storage.replace_file(Path(folder) / CONFIG, (json.dumps(config, indent=2, sort_keys=True) + "\n").encode())
         return Path(folder)
 
     @classmethod

@@ -133,7 +133,9 @@ def fetch(name, half=False):
     files = [card.folder + CONFIG, card.folder + WEIGHTS]
     try:
         from huggingface_hub import hf_hub_download
+        from huggingface_hub.utils import logging
 
+        logging.set_verbosity_error()  # without a network it would tell of every try; one sentence will do
         return [Path(hf_hub_download(card.repository, file)).parent for file in files][-1]
     except ImportError as error:
         raise storage.StorageError("Published VAEs need diffusers: pip install 'vaelab[diffusion]'.") from error

@@ -4,16 +4,14 @@ The page needs no network, no script and no other file. Names and texts are esca
 """
 
 import base64
-import contextlib
 import io
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from vaelab import storage
+from vaelab.storage import replace_file
 
 WORDS = 25  # a verdict has at most so many
 STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
@@ -98,22 +96,3 @@ def as_json(record):
     """A record as the bytes of a JSON file; what is not a number (NaN) becomes null."""
     plain = json.loads(json.dumps(record), parse_constant=lambda _: None)
     return (json.dumps(plain, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode("utf-8", "replace")
-
-
-def replace_file(path, data):
-    """Writes bytes to `path` in one step, so that an older file stays whole until the last moment; returns `path`.
-
-    Raises StorageError in one sentence.
-    """
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(data)
-        os.replace(aside, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            aside.unlink()
-        why = error.strerror or error
-        raise storage.StorageError(f"{path} cannot be written ({why}): check the folder and the free space.") from error
-    return path

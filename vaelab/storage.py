@@ -61,14 +61,23 @@ def tensors(path):
         raise StorageError(f"{path} cannot be read ({error}); check the name, or take a fresh copy.") from error
 
 
-def write_text(path, text):
-    """Writes a small text file in one step."""
-    aside = Path(path).with_name(f".{Path(path).name}.{os.getpid()}.tmp")
+def replace_file(path, data):
+    """Writes bytes to `path` in one step, so that an older file stays whole until the last moment; returns `path`.
+
+    Raises StorageError in one sentence.
+    """
+    path = Path(path)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        aside.write_text(text, encoding="utf-8")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(data)
         os.replace(aside, path)
     except OSError as error:
-        raise StorageError(f"{path} could not be written ({error}); check the folder and the free space.") from error
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        why = error.strerror or error
+        raise StorageError(f"{path} cannot be written ({why}): check the folder and the free space.") from error
+    return path
 
 
 def to_half(tensors):
