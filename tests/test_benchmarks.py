@@ -1,12 +1,16 @@
 """The benchmarks run, on tiny data and budgets; what they print is measured, and nothing is timed here."""
 
+import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch.testing import assert_close
 
-from benchmarks import mnist, peers, throughput
+from benchmarks import five_losses, latent_savings, latent_smoothness, mnist, peers, throughput
+from vaelab import fidelity, recipes_kl
+from vaelab.autoencoder_kl import AutoencoderKL
 from vaelab.distributions import BernoulliLikelihood
 from vaelab.models import VAE
 from vaelab.training import evaluate
@@ -138,3 +142,71 @@ def test_ratios_are_taken_within_a_round():
     contestants = dict.fromkeys(seconds, print)
     row = list(throughput.table("MLP", contestants, seconds, 300))[1]
     assert row.split()[-2:] == ["100", "1.50"]
+
+
+# Latent diffusion: what it saves, what smoothness does for it, five losses
+
+
+@pytest.fixture
+def small_savings(tmp_path, monkeypatch):
+    monkeypatch.setattr(latent_savings, "RESULTS", tmp_path)
+    for name, value in {"ADS": 80, "DRAWN": 250, "STEPS": 2, "STAGE_STEPS": 2, "BUDGETS": (1, 2)}.items():
+        monkeypatch.setattr(latent_savings, name, value)
+    return tmp_path
+
+
+def test_what_a_budget_buys_is_stored_run_by_run_and_goes_on_where_it_was_stopped(small_savings, monkeypatch):
+    real, calls = latent_savings.draw, []
+
+    def interrupted(model, vae, seed):
+        calls.append((vae is None, model.shape))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(model, vae, seed)
+
+    monkeypatch.setattr(latent_savings, "draw", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        latent_savings.quality(32, seed=0)
+    file = small_savings / "quality-32-0.json"
+    before = json.loads(file.read_text())["runs"]
+    assert [(run["space"], run["steps"]) for run in before] == [("latent", 1), ("latent", 2)]
+    latent_savings.quality(32, seed=0)
+    record = json.loads(file.read_text())
+    assert record["runs"][:2] == before and len(record["runs"]) == 4
+    assert calls == [(False, (4, 8, 8))] * 2 + [(True, (3, 32, 32))] * 3
+    assert all(run["n"] == 250 and run["frechet"] > record["ceiling"] * 0.1 for run in record["runs"])
+    assert not list(small_savings.glob(".*"))  # no state is left behind
+
+
+@pytest.mark.parametrize("space", ["pixel", "latent", "stage"])
+def test_a_row_of_the_bill_counts_what_it_names(space):
+    row = latent_savings.cost(space, 32, batch=2, steps=1)
+    assert row["space"] == space and row["train_seconds"] > 0 and row["megabytes"] > 50
+    assert ("draw_seconds" in row) == (space != "stage")
+
+
+def test_a_dearer_kl_makes_wider_clouds_and_worse_round_trips(monkeypatch):
+    small = {"STAGE_STEPS": 40, "STEPS": 1, "BATCH": 8, "DRAWN": 250, "PATHS": 4}
+    for name, value in small.items():
+        monkeypatch.setattr(latent_smoothness, name, value)
+    monkeypatch.setattr(recipes_kl, "whole_ads", lambda size: torch.randint(256, (64, 3, size, size), dtype=torch.uint8))
+    cheap, dear = latent_smoothness.measure(0.0, seed=0), latent_smoothness.measure(10.0, seed=0)
+    assert dear["kl"] < 0.7 * cheap["kl"] and dear["cloud"] > cheap["cloud"]
+    assert dear["psnr"] < cheap["psnr"] and cheap["ceiling"] < cheap["frechet"]
+
+
+def test_the_stored_losses_are_those_of_the_shipped_stages():
+    stored = json.loads((five_losses.DATA / "five-losses.json").read_text())
+    assert set(stored["rows"]) == {"start", *recipes_kl.TUNING}
+    ads = recipes_kl.held_out_ads(20)
+    for loss, name in (("start", "kl-f8-c4"), ("sharp", "kl-f8-c4-sharp")):
+        vae = AutoencoderKL.from_pretrained(recipes_kl.CHECKPOINTS / name)
+        back = five_losses.trips(vae, ads)
+        assert float(fidelity.psnr(ads, back).mean()) == pytest.approx(stored["rows"][loss]["psnr"], abs=0.6)  # 20 of 100
+
+
+def test_a_sheet_of_pictures_keeps_every_picture_in_its_place():
+    pictures = torch.rand(2, 3, 3, 8, 6, generator=generator())
+    sheet = torch.from_numpy(np.array(five_losses.sheet(pictures))) / 255
+    assert sheet.shape == (16, 18, 3)
+    assert_close(sheet[8:, 6:12].permute(2, 0, 1), pictures[1, 1], atol=0.5 / 255 + 1e-6, rtol=0)

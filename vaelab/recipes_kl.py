@@ -1,7 +1,7 @@
 """How the parts of latent diffusion that ship were made: `python -m vaelab.recipes kl-f4-c4 …`, from fixed seeds.
 
-They are small for their kind (0.2 to 0.3 M parameters, an hour of one slow core in all) and learn from cut-outs: these
-networks see neighbourhoods only, so what they learn on 64 pixels serves any size.
+They are small for their kind (0.2 to 0.9 M parameters, two hours of one slow core in all) and the stages learn from
+cut-outs: these networks see neighbourhoods only, so what they learn on 64 pixels serves any size.
 """
 
 import math
@@ -43,9 +43,9 @@ def held_out_ads(n=100, size=2 * PATCH):
     return ads.render(ads.sample_factors(n, seed=200), size)
 
 
-def whole_ads(share=1.0):
-    """Ads of 64 px, whole: what the small latent diffusion is about; 4,000 of them."""
-    return (255 * ads.render(ads.sample_factors(math.ceil(4000 * share), 100), PATCH)).round().byte()
+def whole_ads(share=1.0, size=PATCH):
+    """Ads, whole: what the small latent diffusion is about; 4,000 of them."""
+    return (255 * ads.render(ads.sample_factors(math.ceil(4000 * share), 100), size)).round().byte()
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ def tuned(loss):
     return replace(base, steps=500, objective=objective, error=error, start="kl-f8-c4", learning_rate=1e-3)
 
 
+STAGES["kl-f8-c4-sharp"] = tuned("sharp")
 STAGES["kl-f4-c4-64px"] = replace(
     STAGES["kl-f4-c4"], steps=1500, error="l1", start="kl-f4-c4", learning_rate=2e-3, pictures=whole_ads, size=PATCH
 )
@@ -127,10 +128,10 @@ def make(name, folder=CHECKPOINTS, share=1.0):
     return path, scores
 
 
-def train(recipe, pictures, steps, state=None):
+def train(recipe, pictures, steps, state=None, seed=0):
     """The trained stage of a recipe, from its start or from nothing."""
-    vae = AutoencoderKL.from_pretrained(CHECKPOINTS / recipe.start) if recipe.start else recipe.build()
-    torch.manual_seed(0)
+    vae = AutoencoderKL.from_pretrained(CHECKPOINTS / recipe.start) if recipe.start else recipe.build(seed)
+    torch.manual_seed(seed)
     weights = recipe.objective
     stage = stage1.Stage1(
         vae,
@@ -139,7 +140,7 @@ def train(recipe, pictures, steps, state=None):
         stage1.PatchDiscriminator() if weights.adversarial_weight else None,
     )
     settings = {"batch_size": 8, "learning_rate": recipe.learning_rate, "ema": 0.999, "record_every": 100}
-    fit(stage, pictures, steps=steps, objective=weights, checkpoint=state, **settings)
+    fit(stage, pictures, steps=steps, objective=weights, checkpoint=state, seed=seed, **settings)
     return stage.finish()
 
 
@@ -163,16 +164,20 @@ def perceptual_distance():
 
 def diffusion_rows(vae, factors):
     """What stage 2 learns from: the latents of ads of 64 px, one draw from each posterior, and what each shows."""
-    draws = torch.Generator().manual_seed(0)
-    latents = [
-        vae.encode(ads.render(factors[i : i + 50])).sample(draws) for i in range(0, len(factors), 50)
-    ]
-    return diffusion.rows(vae.normalise(torch.cat(latents)), prompts.words_of(factors))
+    device = next(vae.parameters()).device
+    draws, parts = torch.Generator(device).manual_seed(0), [factors[i : i + 50] for i in range(0, len(factors), 50)]
+    latents = [vae.normalise(vae.encode(ads.render(part).to(device)).sample(draws)).cpu() for part in parts]
+    return diffusion.rows(torch.cat(latents), prompts.words_of(factors))
+
+
+def gpu_or_cpu():
+    """The device that training will be on."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def make_diffusion(name="ldm-ads", folder=CHECKPOINTS, share=1.0, stage="kl-f4-c4-64px"):
     """Trains the latent diffusion of ads, told what they show; its score is the mean squared error of v, held out."""
-    vae, state = AutoencoderKL.from_pretrained(CHECKPOINTS / stage), Path(folder) / f".{name}.state"
+    vae, state = AutoencoderKL.from_pretrained(CHECKPOINTS / stage).to(gpu_or_cpu()), Path(folder) / f".{name}.state"
     with torch.no_grad():
         latents = diffusion_rows(vae, ads.sample_factors(math.ceil(6000 * share), seed=100))
         held_out = diffusion_rows(vae, ads.sample_factors(300, seed=200))

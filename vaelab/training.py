@@ -54,6 +54,8 @@ def fit(
 ):
     """Trains `model` in place (AdamW, cosine learning rate) and returns its `History`.
 
+    The work is done on the GPU where there is one; afterwards the model is back where it was.
+
     Args:
         model: anything whose `forward(x, generator=…)` gives an `Elbo`.
         pictures: `(N, C, H, W)` float in [0, 1], or uint8 (converted batch by batch).
@@ -85,9 +87,10 @@ def fit(
     batches = Batches(pictures, batch_size, seed)
     steps = steps if steps is not None else epochs * batches.per_epoch
 
-    accelerator = Accelerator()
+    accelerator, home = Accelerator(), next(model.parameters()).device
     model.to(memory_format=torch.channels_last)  # what convolutions on a CPU like best
-    ready, device = accelerator.prepare(model), accelerator.device
+    device = accelerator.device
+    ready = accelerator.prepare(model.to(device))  # accelerate moves a model only the first time that it meets it
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=1e-4, fused=True)
     average = {name: p.detach().clone() for name, p in model.named_parameters()} if ema else {}
@@ -110,7 +113,9 @@ def fit(
 
     model.train()
     bar = progress_bar(steps, start, progress and accelerator.is_main_process)
-    with contextlib.closing(bar), torch.random.fork_rng([device] if device.type == "cuda" else []):
+    forked = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with contextlib.closing(bar), forked, contextlib.ExitStack() as at_last:
+        at_last.callback(model.to, home)
         for step in range(start, steps):
             # All that is random is a pure function of seed, step and process: resuming needs no random state.
             noise.manual_seed(stream(seed, "noise", step, accelerator.process_index))
