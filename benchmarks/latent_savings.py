@@ -1,7 +1,8 @@
 """What it saves to run diffusion on latents instead of pixels, in two parts under `book/data/latent-savings/`.
 
-    python -m benchmarks.latent_savings cost                       seconds a training step and a picture, and memory
+    python -m benchmarks.latent_savings cost                         seconds a training step and a picture, and memory
     python -m benchmarks.latent_savings quality --size 32 --seed 0   how good each budget of steps makes the ads
+    python -m benchmarks.latent_savings summary                      both in one table: book/data/latent-savings.json
 
 The same UNet learns pixels (3, S, S) and latents of a VAE stage of factor 4, (4, S/4, S/4); the latents' bill includes
 the training of the stage. A budget is a training run of its own, with its whole learning-rate schedule. How good the
@@ -165,6 +166,24 @@ def draw(model, vae, seed):
     return torch.cat(parts)
 
 
+def summary():
+    """Every run with its bill in processor seconds, and its Fréchet distance in the units of chapter 5."""
+    cost = json.loads(path("cost").read_text())
+    unit = float(features.describe(ads.render(ads.sample_factors(770, seed=0))).square().mean())
+    a_picture = {(row["space"], row["size"]): row["train_seconds"] for row in cost["rows"] if row["batch"] == BATCH}
+    runs = []
+    for file in sorted(RESULTS.glob("quality-*.json")):
+        size, seed = (int(part) for part in file.stem.split("-")[1:])
+        for run in json.loads(file.read_text())["runs"]:
+            seconds = BATCH * run["steps"] * a_picture[run["space"], size]
+            stage_seconds = BATCH * STAGE_STEPS * a_picture["stage", size] if run["space"] == "latent" else 0.0
+            bill = {"seconds": seconds, "stage_seconds": stage_seconds}
+            runs.append(run | {"size": size, "seed": seed, "frechet": run["frechet"] / unit} | bill)
+    record = {"made_by": "python -m benchmarks.latent_savings cost; … quality --size 32 --seed 0, …; … summary"}
+    record |= {"settings": settings(), "cost": [row for row in cost["rows"] if row["batch"] != BATCH], "quality": runs}
+    replace_file(RESULTS.with_suffix(".json"), (json.dumps(record, indent=1) + "\n").encode())
+
+
 def path(name):
     return RESULTS / f"{name}.json"
 
@@ -175,7 +194,7 @@ def store(name, record):
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latent_savings", description=__doc__)
-    parser.add_argument("part", choices=("cost", "quality", "row"))
+    parser.add_argument("part", choices=("cost", "quality", "summary", "row"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--space", choices=("pixel", "latent", "stage"))
     parser.add_argument("--batch", type=int, default=4)
@@ -186,6 +205,8 @@ def main():
         print(json.dumps(cost(asked.space or "latent", asked.size, asked.batch)))
     elif asked.part == "cost":
         all_costs()
+    elif asked.part == "summary":
+        summary()
     else:
         RESULTS.mkdir(exist_ok=True)
         quality(asked.size, asked.seed, [asked.space] if asked.space else ("latent", "pixel"))

@@ -122,7 +122,7 @@ def letters_read(pictures, which):
         words = reader().read(sheet)
         for i, place in enumerate(places.tolist()):
             box = (i // 2 * high, i % 2 * 2 * wide, high, 2 * wide)
-            shares.append(legibility.character_accuracy(" ".join(LABELS[place]), fidelity._text_in(box, words)))
+            shares.append(legibility.character_accuracy(" ".join(LABELS[place]), fidelity.text_in(box, words)))
     return round(sum(shares) / len(shares), 4)
 
 

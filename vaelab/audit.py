@@ -116,10 +116,10 @@ def listed(folder, out):
     def outside(name):
         return out.resolve() not in (folder / name).resolve().parents
 
-    names, problems = folders._list_pictures(folder)
+    names, problems = folders.list_pictures(folder)
     known = {*names, *(problem.file for problem in problems)}
     names = [name for name in names if outside(name)]
-    return names, problems, [name for name in sorted(folders._walk(folder, [])) if name not in known and outside(name)]
+    return names, problems, [name for name in sorted(folders.walk(folder, [])) if name not in known and outside(name)]
 
 
 def chosen(vae):

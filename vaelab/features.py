@@ -6,7 +6,6 @@ flattered.
 """
 
 from functools import cache
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -15,8 +14,8 @@ from torch.nn import functional as F
 from vaelab import storage
 from vaelab.data import ads, journeys
 from vaelab.networks import ConvEncoder
+from vaelab.storage import CHECKPOINTS
 
-CHECKPOINTS = Path(__file__).parent / "checkpoints"
 SIZE = 64
 FEATURES = 64
 CHANNELS = (24, 48, 96, 128)

@@ -270,7 +270,7 @@ class RegionScore(NamedTuple):
         return None if self.read is None else character_accuracy(self.region.text, self.read)
 
 
-def _text_in(box, words):
+def text_in(box, words):
     """The words whose middle lies in the box, joined."""
     top, left, height, width = box
     middles = [(w.text, w.box[0] + w.box[2] / 2, w.box[1] + w.box[3] / 2) for w in words]
@@ -293,6 +293,6 @@ def score_regions(original, reconstruction, found, reader=None):
             )
         before, _, shared = _energies(a, b, [(FINE_DETAIL, math.inf)])
         values = psnr(a, b), _ratio(shared, before), average_colour_shift(a, b)
-        read = _text_in(region.box, words) if texts and region.kind == "text" else None
+        read = text_in(region.box, words) if texts and region.kind == "text" else None
         scores.append(RegionScore(region, *(float(value) for value in values), read))
     return scores

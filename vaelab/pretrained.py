@@ -19,8 +19,8 @@ import torch
 
 from vaelab import storage
 from vaelab.autoencoder_kl import CONFIG, WEIGHTS, AutoencoderKL, finite
+from vaelab.storage import CHECKPOINTS
 
-CHECKPOINTS = Path(__file__).parent / "checkpoints"
 DEFAULT = "kl-f4-c4"
 HUB, SD15 = "https://huggingface.co", "stable-diffusion-v1-5"
 KL, TINY = "AutoencoderKL", "AutoencoderTiny"

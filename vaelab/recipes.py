@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from vaelab import features, models, recipes_kl, storage
 from vaelab.data import ads, digits, journeys
 from vaelab.objectives import BetaObjective
+from vaelab.storage import CHECKPOINTS
 from vaelab.training import evaluate, fit
 
-CHECKPOINTS = Path(__file__).parent / "checkpoints"
 ADS, PRODUCT_VIEWS = 4000, 2500
 
 

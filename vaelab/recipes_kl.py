@@ -16,9 +16,9 @@ from torch import nn
 from vaelab import diffusion, features, stage1, storage
 from vaelab.autoencoder_kl import DOWN, UP, AutoencoderKL
 from vaelab.data import ads, photos, prompts
+from vaelab.storage import CHECKPOINTS
 from vaelab.training import evaluate, fit
 
-CHECKPOINTS = Path(__file__).parent / "checkpoints"
 # Photographs that a VAE stage learns from. The face, the pages, brick, grass and gravel are never among them.
 PHOTOS = ("camera", "cat", "coffee", "coins", "rocket")
 ADS, CUTS, PATCH = 3000, 4, 64

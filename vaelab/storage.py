@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+CHECKPOINTS = Path(__file__).parent / "checkpoints"  # of the models that ship with vaelab
+
 
 class StorageError(OSError):
     """A file could not be written, or is not what was asked for."""

@@ -86,7 +86,7 @@ def load(
     """
     _check_options(size, fit)
     folder = Path(path)
-    found, problems = _list_pictures(folder)
+    found, problems = list_pictures(folder)
     rows, notes = None, []
     if labels is not None:
         rows = _match(read_labels(labels), found, Path(labels).name, classes, problems)
@@ -113,13 +113,13 @@ def _check_options(size: int, fit: str) -> None:
 # --- the files ---------------------------------------------------------------------------------------------
 
 
-def _list_pictures(folder: Path) -> tuple[list[str], list[Problem]]:
+def list_pictures(folder: Path) -> tuple[list[str], list[Problem]]:
     if not folder.exists():
         raise FileNotFoundError(f"The folder {folder} does not exist: check the path.")
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is a file: give the folder that holds the pictures.")
     names, problems = [], []
-    for name in sorted(_walk(folder, problems)):
+    for name in sorted(walk(folder, problems)):
         suffix = PurePosixPath(name).suffix.lower()
         if suffix in PICTURES:
             names.append(name)
@@ -130,7 +130,7 @@ def _list_pictures(folder: Path) -> tuple[list[str], list[Problem]]:
     return names, problems
 
 
-def _walk(folder: Path, problems: list[Problem]):
+def walk(folder: Path, problems: list[Problem]):
     """Paths of all files below `folder`, relative and with forward slashes; hidden ones left out."""
 
     def closed(error: OSError):
