@@ -18,7 +18,7 @@ FLOORS = [
     ["models", "autoencoder_kl", "stage1", "features"],
     ["training", "diffusion", "pretrained"],
     ["latent", "aggregate", "blend", "rate_distortion", "fidelity", "legibility", "metrics", "novelty", "preservation",
-     "augmentation"],
+     "classifiers", "intervals", "augmentation"],
     ["plots", "exercises", "recipes", "recipes_kl", "check", "report"],
     ["creatives", "audit"],
     ["widgets"],
@@ -27,7 +27,7 @@ FLOORS = [
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}
 SMALL = ["distributions", "networks", "objectives", "models", "autoencoder_kl", "training", "storage"]
 SMALL = [name for name in SMALL if (PACKAGE / f"{name}.py").exists()]
-HEAVY = ["accelerate", "PIL", "matplotlib", "sklearn", "skimage", "scipy", "diffusers", "IPython", "safetensors",
+HEAVY = ["accelerate", "PIL", "matplotlib", "sklearn", "imblearn", "skimage", "scipy", "diffusers", "IPython", "safetensors",
          "ipywidgets", "anywidget", "pooch", "tqdm", "torchvision", "torchmetrics", "rapidocr", "cv2", "onnxruntime"]  # fmt: skip
 
 
