@@ -65,7 +65,7 @@ class StageRecipe:
     pictures: Callable = cut_outs
     size: int = 2 * PATCH  # of the held-out ads
 
-    def build(self, seed=0):
+    def build(self, seed=0, groups=8):
         """The untrained stage, with clouds that start small: at the usual start, noise drowns the first addresses."""
         torch.manual_seed(seed)
         levels = len(self.widths)
@@ -74,7 +74,7 @@ class StageRecipe:
             down_block_types=(DOWN,) * levels,
             up_block_types=(UP,) * levels,
             latent_channels=self.channels,
-            norm_num_groups=8,
+            norm_num_groups=groups,
             sample_size=2 * PATCH,
             use_quant_conv=False,
             use_post_quant_conv=False,
