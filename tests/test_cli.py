@@ -1,12 +1,13 @@
 """`vaelab train`, `blend` and `sample` as a practitioner types them: what is printed, what is written, how it ends."""
 
 import json
+import shlex
 
 import pytest
 from PIL import Image
 
-from vaelab import training
-from vaelab.cli import main
+from vaelab import augment, training
+from vaelab.cli import main, parser
 from vaelab.creatives import to_image
 from vaelab.data import photos
 
@@ -55,8 +56,6 @@ def test_from_a_folder_to_a_strip_and_a_sheet(folder, model, tmp_path, capsys, m
 
 
 def test_the_offered_command_can_be_typed(folder, model, tmp_path, capsys, monkeypatch):
-    import shlex
-
     monkeypatch.chdir(tmp_path)
     record = json.loads((model / "report.json").read_text())
     words = shlex.split(record["command"])
@@ -95,6 +94,30 @@ def test_an_interrupt_is_130_and_says_how_to_go_on(folder, tmp_path, capsys, mon
     assert run(capsys, "train", folder, "--out", tmp_path / "m", "--steps", 8, "--size", 32)[0] == 0
 
 
+def test_made_ads_and_their_report(tmp_path, capsys, monkeypatch):
+    """A file left out makes a 1; the command that the report offers is this one with another seed and folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(augment, "VAE_STEPS", 1)
+    monkeypatch.setattr(augment, "STEPS", 1)
+    (tmp_path / "my ads").mkdir()
+    for i, patch in enumerate(photos.patches(44, 32, seed=2)):
+        to_image(patch).save(f"my ads/{i}.png")
+    rows = "".join(f"{i}.png,{'high' if i < 21 else 'low'}\n" for i in range(45))
+    (tmp_path / "labels.csv").write_text("file,label\n" + rows)
+    words = ["augment", "my ads", "labels.csv", "--label", "high", "--n", "9", "--size", "32", "--out", "made"]
+    code, said, errors = run(capsys, *words)
+    record = json.loads((tmp_path / "made" / "report.json").read_text())
+    assert code == 1 and errors == "" and said.splitlines()[-1] == "Report: made/index.html"
+    first, second = said.splitlines()[:2]
+    assert first == "44 ads, 21 labelled 'high'; 24 trainings on 3 splits."
+    assert second.startswith("left out: 44.png (labels.csv, line 46)")
+    assert f"{record['verdict']} {record['action']}" in said and record["settings"]["noise"] == 0.5
+    made = sorted(file.name for file in (tmp_path / "made" / "pictures").iterdir())
+    assert made == [f"000{i}.png" for i in range(1, 10)]
+    asked = vars(parser().parse_args(shlex.split(record["command"])[1:]))
+    assert asked == vars(parser().parse_args(words)) | {"seed": 1, "out": "made-1"}
+
+
 BAD = {
     "no folder": (["train", "{tmp}/none", "--out", "{tmp}/m"], "The folder {tmp}/none does not exist"),
     "a file for a folder": (["train", "{a}", "--out", "{tmp}/m"], "is a file: give the folder that holds the pictures"),
@@ -108,6 +131,8 @@ BAD = {
     "steps": (["blend", "{a}", "{b}", "--model", "{model}", "--steps", "2"], "A strip of 2 steps makes no sense"),
     "n": (["sample", "--model", "{model}", "--n", "0"], "A sheet of 0 pictures makes no sense"),
     "out is a folder": (["sample", "--model", "{model}", "--out", "{tmp}"], "is a folder: give the name of a picture"),
+    "no labels": (["augment", "{folder}", "{tmp}/l.csv", "--label", "x", "--out", "{tmp}/m"], "labels file {tmp}/l"),
+    "made among yours": (["augment", "{folder}", "l", "--label", "x", "--out", "{folder}/m"], "{folder}/m lies inside"),
     "ending": (["sample", "--model", "{model}", "--out", "{tmp}/a.tif"], "must end in .png, .jpg or .jpeg"),
 }
 
@@ -124,7 +149,8 @@ def test_bad_input_is_one_sentence_and_a_two(folder, model, tmp_path, capsys, na
     assert [file.name for file in tmp_path.iterdir()] == ["empty"]
 
 
-@pytest.mark.parametrize("words", [["train", "x"], ["blend", "a", "b"], ["sample", "--model", "m", "--from", "space"]])
+@pytest.mark.parametrize("words", [["train", "x"], ["blend", "a", "b"], ["sample", "--model", "m", "--from", "space"],
+                                   ["augment", "a", "l.csv", "--out", "m"]])
 def test_usage_is_a_two(words, capsys):
     with pytest.raises(SystemExit) as stop:
         main(words)

@@ -20,7 +20,7 @@ FLOORS = [
     ["latent", "aggregate", "blend", "rate_distortion", "fidelity", "legibility", "metrics", "novelty", "preservation",
      "classifiers", "intervals", "augmentation"],
     ["plots", "exercises", "recipes", "recipes_kl", "check", "report"],
-    ["creatives", "audit"],
+    ["creatives", "audit", "augment"],
     ["widgets"],
     ["cli"],
 ]

@@ -241,6 +241,7 @@ def test_neighbours_are_round_trips_without_noise_and_come_evenly(digits):
     assert latent.neighbourhood(model, digits[:7], 24, noise=0, seed=1)[1].tolist() != sources.tolist()
     few = latent.neighbourhood(model, digits, 50, noise=0)[1]
     assert len(few.unique()) == 50
+    assert latent.draw_evenly(7, 0).tolist() == []
 
 
 def test_the_noise_of_neighbours_is_in_units_of_the_latent(digits):

@@ -45,6 +45,14 @@ def audit(arguments: argparse.Namespace) -> int:
     return finish(audit(arguments.folder, arguments.out, arguments.vae, arguments.ocr))
 
 
+def augment(arguments: argparse.Namespace) -> int:
+    """whether ads made by a VAE help to tell which of your ads do well, and those ads"""
+    from vaelab.augment import augment
+
+    wanted = arguments.folder, arguments.labels, arguments.label, arguments.out
+    return finish(augment(*wanted, arguments.n, arguments.noise, arguments.size, arguments.seed))
+
+
 def finish(outcome) -> int:
     """Says what came out and where the report is; files that could not be used are named, and make a 1 of the 0."""
     for problem in outcome.problems:
@@ -95,6 +103,17 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--vae", help="your generator's: a folder, a .safetensors file, a name (default: our small one)")
     command.add_argument("--ocr", action=argparse.BooleanOptionalAction, default=True, help="read words, about 1 s a picture")
     command.set_defaults(run=audit)
+
+    command = commands.add_parser("augment", help=augment.__doc__, description=augment.__doc__)
+    command.add_argument("folder", help="the folder with your ads")
+    command.add_argument("labels", help="a CSV file,label or file,label,group; a group stays on one side of a split")
+    command.add_argument("--label", required=True, help="the label to make ads for, such as high")
+    command.add_argument("--out", required=True, help="a new folder outside that of your ads; the same again to go on")
+    command.add_argument("--n", type=int, default=600, help="how many ads to make (default: 600)")
+    command.add_argument("--noise", type=float, default=0.5, help="how far from their sources, 0 to 10 (default: 0.5)")
+    command.add_argument("--size", type=int, default=64, help="pixels a side of made ads: 64 (default), 128 …")
+    command.add_argument("--seed", type=int, default=0, help="another seed, other splits and ads (default: 0)")
+    command.set_defaults(run=augment)
     return top
 
 

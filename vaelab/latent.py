@@ -224,7 +224,7 @@ def path(model, a, b, steps, way=lerp):
 
 def draw_evenly(total, n, generator=None):
     """`n` of the numbers below `total` in random order, each equally often up to one: `(n,)`."""
-    rounds = [torch.randperm(total, generator=generator) for _ in range(math.ceil(n / total))]
+    rounds = [torch.randperm(total, generator=generator) for _ in range(max(1, math.ceil(n / total)))]
     return torch.cat(rounds)[:n]
 
 
