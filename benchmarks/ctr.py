@@ -163,6 +163,9 @@ def main():
     parser.add_argument("--measure", default="f1_tuned")
     parser.add_argument("--plain", action="store_true", help="intervals of one comparison each, not of all together")
     given = parser.parse_args()
+    odd = [r for r in given.rarity if r != EVERYTHING and not r.isdecimal()]
+    if odd:
+        parser.error(f"--rarity takes {EVERYTHING} or a number of high ads, and {odd[0]!r} was given.")
     torch.set_num_threads(1)
     rarities = [EVERYTHING if r in ("340", EVERYTHING) else r for r in given.rarity]
     if given.what == "table":
@@ -171,7 +174,10 @@ def main():
             print(f"{given.measure}, high ads to learn from: {rarity}")
             print(as_text(intervals.table(found, measure=given.measure, simultaneous=not given.plain)))
         return
-    run(given.seed, given.arms, rarities, given.device, given.folder)
+    try:
+        run(given.seed, given.arms, rarities, given.device, given.folder)
+    except ValueError as error:  # more high ads than there are, say
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ there is not tuned again, and an interrupted one goes on. They are compared on h
 `book/data/five-losses.json`, and `five-losses.png`, a row of pieces a loss, the originals first and the start second.
 """
 
+import argparse
 import json
 from functools import cache
 from pathlib import Path
@@ -73,6 +74,7 @@ def measured(vae, pictures):
 
 
 def main():
+    argparse.ArgumentParser(prog="python -m benchmarks.five_losses", description=__doc__).parse_args()
     torch.set_num_threads(1)
     ads, pieces = recipes_kl.held_out_ads(), originals()
     rows, pictures = {}, [pieces]

@@ -200,6 +200,9 @@ def main():
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--size", type=int, choices=SIZES, default=MEASURED[0])
     asked = parser.parse_args()
+    if asked.part == "quality" and (asked.space == "stage" or asked.size not in MEASURED):
+        sizes = " or ".join(map(str, MEASURED))
+        parser.error(f"quality is measured at --size {sizes}, and of --space pixel or latent.")
     torch.set_num_threads(1)
     if asked.part == "row":
         print(json.dumps(cost(asked.space or "latent", asked.size, asked.batch)))
