@@ -298,6 +298,26 @@ def test_from_the_hubs_cache(tmp_path, monkeypatch):
     assert same(loaded, vae) and loaded.source.name == "sdxl"
 
 
+OFFLINE, ONLINE, PROXY = (OSError, {}, True), (None, {}, False), (OSError, {"https": "p"}, False)
+
+
+@pytest.mark.parametrize(("lookup", "proxies", "local"), [OFFLINE, ONLINE, PROXY])
+def test_no_name_no_retries(monkeypatch, lookup, proxies, local):
+    """Where the hub's name is not known, only the cache is asked: its retries take half a minute."""
+    asked = []
+
+    def look_up(*_):
+        if lookup:
+            raise lookup("Temporary failure in name resolution")
+        return ["an address"]
+
+    monkeypatch.setattr("vaelab.pretrained.socket.getaddrinfo", look_up)
+    monkeypatch.setattr("vaelab.pretrained.getproxies", lambda: proxies)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **settings: asked.append(settings) or "nowhere/file")
+    pretrained.fetch("sdxl")
+    assert asked == [{"local_files_only": local}] * 2
+
+
 def raising(error):
     def download(*_, **__):
         raise error

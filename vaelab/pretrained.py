@@ -11,9 +11,12 @@ All of them take and give pictures in [0, 1]. `CARDS` says what each family work
 import difflib
 import hashlib
 import re
+import socket
 from collections import namedtuple
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import torch
 
@@ -132,11 +135,12 @@ def fetch(name, half=False):
         raise ValueError(f"{name} paints black pictures in float16; load it without half (`.bfloat16()` is safe).")
     files = [card.folder + CONFIG, card.folder + WEIGHTS]
     try:
-        from huggingface_hub import hf_hub_download
+        from huggingface_hub import constants, hf_hub_download
         from huggingface_hub.utils import logging
 
         logging.set_verbosity_error()  # without a network it would tell of every try; one sentence will do
-        return [Path(hf_hub_download(card.repository, file)).parent for file in files][-1]
+        offline = not resolves(constants.ENDPOINT)  # or the hub's own retries would take half a minute
+        return [Path(hf_hub_download(card.repository, f, local_files_only=offline)).parent for f in files][-1]
     except ImportError as error:
         raise storage.StorageError("Published VAEs need diffusers: pip install 'vaelab[diffusion]'.") from error
     except Exception as error:  # no network, no such file, no permission: the hub has an error for each
@@ -146,6 +150,14 @@ def fetch(name, half=False):
             f"{name} could not be fetched ({kind}); {gate}where there is a network, run `hf download "
             f"{card.repository} {' '.join(files)} --local-dir {name}`, and load the folder '{name}/{card.folder}'."
         ) from error
+
+
+def resolves(address):
+    """Whether the host of an address has a known name from here; behind a proxy, which looks it up itself, True."""
+    try:
+        return bool(getproxies() or socket.getaddrinfo(urlsplit(address).hostname, None))
+    except OSError:
+        return False
 
 
 def unknown(name):
