@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from benchmarks import five_losses, latent_savings, latent_smoothness, mnist, peers, throughput
+from benchmarks import five_losses, latent_savings, latent_smoothness, mnist, optimizers, peers, throughput
 from vaelab import fidelity, recipes_kl
 from vaelab.autoencoder_kl import AutoencoderKL
 from vaelab.distributions import BernoulliLikelihood
@@ -210,3 +210,14 @@ def test_a_sheet_of_pictures_keeps_every_picture_in_its_place():
     sheet = torch.from_numpy(np.array(five_losses.sheet(pictures))) / 255
     assert sheet.shape == (16, 18, 3)
     assert_close(sheet[8:, 6:12].permute(2, 0, 1), pictures[1, 1], atol=0.5 / 255 + 1e-6, rtol=0)
+
+
+def test_optimizers_are_compared_on_the_same_stage(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["optimizers", "--steps", "1"])
+    monkeypatch.setattr(optimizers, "RATES", {optimizers.adamw: (1e-9,), optimizers.Muon: (1e-9,)})
+    monkeypatch.setattr(optimizers.recipes_kl, "cut_outs", lambda share: torch.rand(8, 3, 16, 16))
+    monkeypatch.setattr(optimizers.recipes_kl, "held_out_ads", lambda n: torch.rand(2, 3, 16, 16))
+    optimizers.main()
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == ["adamw", "Muon"]
+    assert lines[0].split()[4] == lines[1].split()[4]  # next to no step: both are where they began

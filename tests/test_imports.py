@@ -16,7 +16,7 @@ FLOORS = [
     ["distributions", "data"],
     ["networks", "objectives"],
     ["models", "autoencoder_kl", "stage1", "features"],
-    ["training", "diffusion", "pretrained"],
+    ["training", "diffusion", "muon", "pretrained"],
     ["latent", "aggregate", "blend", "rate_distortion", "fidelity", "legibility", "metrics", "novelty", "preservation",
      "classifiers", "intervals", "augmentation"],
     ["plots", "exercises", "recipes", "recipes_kl", "check", "report"],

@@ -33,6 +33,11 @@ class History:
         return self.records[-1]
 
 
+def adamw(parameters, learning_rate):
+    """What `fit` steps by unless told otherwise (Loshchilov & Hutter 2019)."""
+    return torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=1e-4, fused=True)
+
+
 def fit(
     model,
     pictures,
@@ -42,6 +47,7 @@ def fit(
     batch_size=64,
     learning_rate=2e-3,
     objective=None,
+    optimizer=adamw,
     transform=None,
     ema=0.0,
     bf16=False,
@@ -52,7 +58,7 @@ def fit(
     checkpoint_every=500,
     progress=True,
 ):
-    """Trains `model` in place (AdamW, cosine learning rate) and returns its `History`.
+    """Trains `model` in place (learning rate falling along a cosine) and returns its `History`.
 
     The work is done on the GPU where there is one; afterwards the model is back where it was.
 
@@ -61,6 +67,7 @@ def fit(
         pictures: `(N, C, H, W)` float in [0, 1], or uint8 (converted batch by batch).
         steps, epochs: how long; exactly one of the two.
         objective: `Elbo, step -> loss`; default `BetaObjective()`, the negative ELBO.
+        optimizer: `parameters, learning_rate -> torch.optim.Optimizer`, such as `muon.Muon`.
         transform: `(batch, generator) -> batch`, such as a fresh binarisation for every batch.
         ema: if above 0, the model ends with the exponential moving average of its weights at this decay.
         bf16: forward pass in bfloat16 (the distributions compute in float32 all the same).
@@ -92,7 +99,8 @@ def fit(
     device = accelerator.device
     ready = accelerator.prepare(model.to(device))  # accelerate moves a model only the first time that it meets it
     parameters = list(model.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=1e-4, fused=True)
+    stepper = optimizer(parameters, learning_rate)
+    rates = [group["lr"] for group in stepper.param_groups]
     average = {name: p.detach().clone() for name, p in model.named_parameters()} if ema else {}
     noise = torch.Generator(device)
     # torch.manual_seed seeds every kind of device, which where there is none costs more than a small network's step
@@ -102,14 +110,14 @@ def fit(
     plan = {"model": model, "pictures": pictures, "objective": objective, "transform": transform}
     plan = {name: describe(thing) for name, thing in plan.items()}
     plan |= {"steps": steps, "batch_size": batches.size, "learning_rate": learning_rate, "ema": ema, "bf16": bf16}
-    plan |= {"seed": seed, "record_every": record_every, "processes": accelerator.num_processes}
+    plan |= {"optimizer": optimizer.__name__, "seed": seed, "record_every": record_every, "processes": accelerator.num_processes}
     if checkpoint and Path(checkpoint).exists():
-        start = restore(checkpoint, plan, model, optimizer, average, history, sums)
+        start = restore(checkpoint, plan, model, stepper, average, history, sums)
 
     def store(step):
         if checkpoint and accelerator.is_main_process:
             record = {"plan": plan, "step": step, "history": history.records, "sums": vars(sums)}
-            preserve(checkpoint, record, model, optimizer, average)
+            preserve(checkpoint, record, model, stepper, average)
 
     model.train()
     bar = progress_bar(steps, start, progress and accelerator.is_main_process)
@@ -126,7 +134,7 @@ def fit(
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 terms = ready(x, generator=noise)
             loss = objective(terms, step)
-            optimizer.zero_grad()
+            stepper.zero_grad()
             loss.backward()
             norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
             figures = torch.stack((loss, terms.reconstruction.mean(), terms.kl.mean(), norm)).tolist()
@@ -136,8 +144,9 @@ def fit(
                     f"The loss at step {step} is {figures[0]:g}, its gradient {figures[3]:g} long; the model "
                     f"keeps its weights from before that step. Try a learning rate below {learning_rate:g}."
                 )
-            optimizer.param_groups[0]["lr"] = learning_rate * cosine(step, steps)
-            optimizer.step()
+            for group, rate in zip(stepper.param_groups, rates, strict=True):
+                group["lr"] = rate * cosine(step, steps)
+            stepper.step()
             update_average(average, parameters, ema, step)
             sums.add(*figures[:3])
             if (step + 1) % record_every == 0 or step + 1 == steps:
