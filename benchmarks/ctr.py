@@ -3,6 +3,7 @@
     python -m benchmarks.ctr --seed 1000                        the quick arms on one fresh data set
     python -m benchmarks.ctr --seed 1000 --arms "noise 1" "latent diffusion"
     python -m benchmarks.ctr --seed 1000 --rarity 30 60 120     the same with so many high ads to learn from
+    python -m benchmarks.ctr --seed 1000 --data digits          the same with real pictures: digits, or photos
     python -m benchmarks.ctr table [--measure f1] [--rarity 30] the joint table of all seeds
 
 One file a seed, `book/data/ctr/seed-1000.json`, written anew after every arm: an interrupted run goes on where it was,
@@ -23,7 +24,7 @@ import torch
 
 from vaelab import augmentation, classifiers, diffusion, intervals, pretrained
 from vaelab.augmentation import ARMS, Arm, made
-from vaelab.data import ads
+from vaelab.data import ads, digits, photos
 from vaelab.storage import replace_file
 from vaelab.training import fit
 
@@ -42,6 +43,11 @@ RARE = ["nothing", "a/a", "threshold", "class weights", "duplicates", "flip+shif
 KEPT = ["nothing", "a/a", "class weights", "duplicates", "flip+shift+duplicates", "noise 0.5", "one domain+noise 1",
         "hog-logistic: nothing", "hog-logistic: class weights", "hog-logistic: smote"]  # fmt: skip
 PACKAGES = ("vaelab", "torch", "numpy", "scikit-learn", "scikit-image", "imbalanced-learn")
+# With real pictures: what makes sense for them. A digit turned over is another digit.
+REAL = ["nothing", "a/a", "class weights", "duplicates", "noise 0", "noise 0.5", "noise 1", "noise 2", "both classes",
+        "with negatives", "placebo", "hog-logistic: nothing", "hog-logistic: smote"]  # fmt: skip
+TURNED = ["flip+shift", "flip+shift+duplicates"]
+NAMES = {"ads": "seed", "digits": "digits", "photos": "photos"}  # of the files
 EVERYTHING = "all"  # the rarity at which no high ad is left out
 
 
@@ -49,7 +55,7 @@ def read(path):
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def begin(path, seed, settings, device):
+def begin(path, seed, settings, device, data="ads"):
     """The record of a seed: as far as it has come, or a fresh one."""
     stored = read(path)
     if stored and stored["settings"] != settings:
@@ -57,7 +63,7 @@ def begin(path, seed, settings, device):
     if stored:
         return stored
     return {
-        "made_by": f"python -m benchmarks.ctr --seed {seed}", "seed": seed, "settings": settings,
+        "made_by": f"python -m benchmarks.ctr --seed {seed}" + ("" if data == "ads" else f" --data {data}"), "seed": seed, "settings": settings,
         "versions": {name: metadata.version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "device": str(device), "results": {},
     }  # fmt: skip
@@ -84,6 +90,47 @@ def latent_diffusion(train, context, factors, steps=3000, size=64):
     return made(small, 1, torch.zeros(context.n, 0).long(), 1, seed)
 
 
+# -- real pictures -------------------------------------------------------------------------------------------------
+# Some kinds do well and others do not, by a known chance each; nothing else decides, so the truth is known here too.
+LIKELY, UNLIKELY = 0.75, 0.12
+PHOTOS = ("brick", "grass", "gravel", "coffee", "cat", "rocket", "astronaut", "camera")
+
+
+def real_pictures(data):
+    """Pictures (N, C, H, W), and of each whether it is of a kind that does well, (N,) bool."""
+    if data == "digits":
+        parts = [digits.load(), digits.load(test=True)]
+        pictures, kinds = (torch.cat(columns) for columns in zip(*parts, strict=True))
+        return pictures, torch.isin(kinds, torch.tensor([3, 5, 8]))
+    tiles = [cut(picture, 32) for picture in photos.load(names=PHOTOS).values()]
+    good = [torch.full((len(part),), name in ("gravel", "cat", "coffee")) for name, part in zip(PHOTOS, tiles, strict=True)]
+    return torch.cat(tiles), torch.cat(good)
+
+
+def cut(picture, side):
+    """A picture (3, H, W) in pieces that do not overlap, (n, 3, side, side)."""
+    pieces = picture.unfold(1, side, side).unfold(2, side, side)
+    return pieces.flatten(1, 2).transpose(0, 1).contiguous()
+
+
+def real_experiment(data, seed, device=None, n=1100, steps=300, vae_steps=1700, **_):
+    """1,100 real pictures with noisy labels, 770 to train on; the others are the test. And the chances of all three."""
+    pictures, good = real_pictures(data)
+    shuffle = torch.Generator().manual_seed(seed)
+    order = torch.randperm(len(pictures), generator=shuffle)
+    chance = torch.where(good, LIKELY, UNLIKELY)
+    labels = (torch.rand(len(pictures), generator=shuffle) < chance).long()
+    whole = augmentation.Labelled(pictures, labels, torch.arange(len(pictures)))
+    inner = augmentation.split(labels[order[:n]], None, (0.7, 0.3, 0), seed)
+    parts = [order[:n][inner.train], order[:n][inner.validation], order[n:]]
+    settings = {"seed": seed, "steps": steps, "vae_steps": vae_steps, "device": device}
+    experiment = augmentation.Experiment(*(whole[part] for part in parts), **settings)
+    return experiment, [(labels[part].numpy(), chance[part].numpy()) for part in parts]
+
+
+# -- runs ----------------------------------------------------------------------------------------------------------
+
+
 def measure(experiment, name):
     """One arm's `Result`."""
     if name == DIFFUSION:
@@ -94,24 +141,30 @@ def measure(experiment, name):
     return experiment.run(name)
 
 
-def run(seed, arms, rarities, device=None, folder=FOLDER, **changes):
+def run(seed, arms, rarities, device=None, folder=FOLDER, data="ads", **changes):
     """Measures what is missing of one seed and writes it, arm by arm; the record."""
     settings = SETTINGS | changes
-    path = folder / f"seed-{seed}.json"
-    record = begin(path, seed, settings, device or "cpu")
+    path = folder / f"{NAMES[data]}-{seed}.json"
+    record = begin(path, seed, settings, device or "cpu", data)
     for rarity in rarities:
         wanted = arms or (QUICK if rarity == EVERYTHING else RARE)
+        if data != "ads":
+            wanted = arms or REAL + (TURNED if data == "photos" else [])
         done = record["results"].setdefault(rarity, {})
         missing = [name for name in wanted if name not in done]
         if not missing:
             continue
         start = time.perf_counter()
         positives = None if rarity == EVERYTHING else int(rarity)
-        experiment = augmentation.Experiment.from_ads(seed, positives=positives, device=device, **settings)
+        if data == "ads":
+            experiment = augmentation.Experiment.from_ads(seed, positives=positives, device=device, **settings)
+            truth = None
+        else:
+            experiment, truth = real_experiment(data, seed, device, **settings)
         for name in missing:
             result = measure(experiment, name)
             done[name] = result.as_record(predictions=rarity == EVERYTHING and name in KEPT)
-            record |= described(experiment)
+            record |= described(experiment, truth)
             print(f"{seed} {rarity} {name:36} {summary(done[name])}", flush=True)
             replace_file(path, (json.dumps(record) + "\n").encode())
         seconds = round(time.perf_counter() - start, 1)
@@ -119,12 +172,12 @@ def run(seed, arms, rarities, device=None, folder=FOLDER, **changes):
     return record
 
 
-def described(experiment):
-    """What all arms of a seed share: the true labels, and what the truth itself would score."""
+def described(experiment, truth=None):
+    """What all arms of a seed share: the true labels, and what the truth itself would score (`truth`: its chances)."""
     parts = {name: getattr(experiment, name).labels.tolist() for name in ("validation", "test")}
     labels = {name: "".join(map(str, values)) for name, values in parts.items()}
     everything = classifiers.all_positive_f1(float(experiment.test.labels.double().mean()))
-    return {"labels": labels, "bayes": augmentation.bayes(experiment), "all_positive_f1": everything}
+    return {"labels": labels, "bayes": classifiers.scored(*truth) if truth else augmentation.bayes(experiment), "all_positive_f1": everything}
 
 
 def summary(record):
@@ -132,9 +185,9 @@ def summary(record):
     return "  ".join(f"{name} {record['scores'][name]:.3f}" for name in names) + f"  {record['seconds']:.1f} s"
 
 
-def results(rarity=EVERYTHING, folder=FOLDER):
+def results(rarity=EVERYTHING, folder=FOLDER, data="ads"):
     """All records of one rarity, over all seeds; those of a leak bear its noise in their name."""
-    files = sorted(folder.glob("seed-*.json"))
+    files = sorted(folder.glob(f"{NAMES[data]}-*.json"))
     return [r for file in files for r in read(file)["results"].get(rarity, {}).values()]
 
 
@@ -158,6 +211,7 @@ def main():
     known = [*ARMS, *LEAKS, DIFFUSION]
     parser.add_argument("--arms", nargs="+", metavar="ARM", choices=known, help="default: the quick ones")
     parser.add_argument("--rarity", nargs="+", default=[EVERYTHING], help="high ads to learn from: all, or a number")
+    parser.add_argument("--data", choices=list(NAMES), default="ads")
     parser.add_argument("--device")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     parser.add_argument("--measure", default="f1_tuned")
@@ -166,16 +220,18 @@ def main():
     odd = [r for r in given.rarity if r != EVERYTHING and not r.isdecimal()]
     if odd:
         parser.error(f"--rarity takes {EVERYTHING} or a number of high ads, and {odd[0]!r} was given.")
+    if given.data != "ads" and given.rarity != [EVERYTHING]:
+        parser.error("--rarity is for the ads.")
     torch.set_num_threads(1)
     rarities = [EVERYTHING if r in ("340", EVERYTHING) else r for r in given.rarity]
     if given.what == "table":
         for rarity in rarities:
-            found = results(rarity, given.folder)
+            found = results(rarity, given.folder, given.data)
             print(f"{given.measure}, high ads to learn from: {rarity}")
             print(as_text(intervals.table(found, measure=given.measure, simultaneous=not given.plain)))
         return
     try:
-        run(given.seed, given.arms, rarities, given.device, given.folder)
+        run(given.seed, given.arms, rarities, given.device, given.folder, given.data)
     except ValueError as error:  # more high ads than there are, say
         parser.error(str(error))
 

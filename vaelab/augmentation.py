@@ -14,6 +14,7 @@ high ("placebo"), both classes, and all pictures blurred alike ("one domain").
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -207,16 +208,22 @@ def with_label(pictures, labels):
 class Context:
     """What an arm may use beside the training part: how many pictures to make, seeds, and VAEs; nothing held out.
 
-    `unlabelled()` gives pictures of no known label. `seconds`: what each VAE took.
+    `unlabelled()` gives pictures of no known label. `seconds`: what each VAE took. `states`: a folder in which each
+    VAE leaves its state, so that a Context of the same pictures and settings goes on where it was.
     """
 
-    def __init__(self, train, seed=0, vae_steps=1700, device=None, unlabelled=None):
+    def __init__(self, train, seed=0, vae_steps=1700, device=None, unlabelled=None, states=None):
         self.train, self.seed, self.vae_steps, self.device = train, seed, vae_steps, torch.device(device or "cpu")
         self.n, self.unlabelled, self.seconds, self._vaes = round(MADE_PER_PICTURE * len(train)), unlabelled, {}, {}
+        self.states = states
 
     def stream(self, *place):
         """A seed for the random numbers of one place."""
         return stream(self.seed, *place)
+
+    def give(self, vae, on="train"):
+        """Takes a VAE that was trained already, on what `vae(on)` would be, so that none is."""
+        self._vaes[on] = vae.to(self.device)
 
     def drawn(self, pool=1):
         """Indices of `n` training pictures labelled `pool`, each equally often up to one, and the seed of that."""
@@ -232,7 +239,9 @@ class Context:
                 torch.manual_seed(self.stream("vae", on))
                 model = LabelledVAE(shape) if on == "conditional" else models.vae(shape, LATENT, channels=WIDTHS)
             objective, seed = BetaObjective(warmup=max(1, steps // 4)), self.stream("fit", on)
-            fit(model, pictures, steps=steps, batch_size=16, objective=objective, seed=seed, progress=False)
+            kept = {"checkpoint": self.states and Path(self.states) / f"vae-{on}.safetensors"}
+            kept |= {"checkpoint_every": min(100, 1 + steps // 10), "progress": False}
+            fit(model, pictures, steps=steps, batch_size=16, objective=objective, seed=seed, **kept)
             self._vaes[on] = model.to(self.device)
             self.seconds[on] = round(time.perf_counter() - start, 1)
         return self._vaes[on]
@@ -452,18 +461,20 @@ class Experiment:
         train, validation, test: `Labelled`.
         unlabelled: a function that gives pictures of no known label, for the "big vae" arms.
         steps: of the classifier; `vae_steps`: of each VAE.
-        device: for classifiers and VAEs.
+        device: for classifiers and VAEs.   states: as in `Context`.
 
     Raises:
         ValueError: if two parts share a group or an identical picture.
     """
 
-    def __init__(self, train, validation, test, seed=0, unlabelled=None, steps=300, device=None, vae_steps=1700):
+    def __init__(
+        self, train, validation, test, seed=0, unlabelled=None, steps=300, device=None, vae_steps=1700, states=None
+    ):
         check_apart({"train": train, "validation": validation, "test": test})
         for part in (train, validation, test):
             classifiers.check_labels(part.pictures, part.labels)
         self.train, self.validation, self.test, self.seed, self.steps = train, validation, test, seed, steps
-        self.context = Context(train, seed, vae_steps, device, unlabelled)
+        self.context = Context(train, seed, vae_steps, device, unlabelled, states)
         self.factors, self.cut_off, self._done, self._tables = {}, None, {}, {}
 
     @classmethod
