@@ -36,6 +36,7 @@ def flip_and_shift(x, random):
     return F.pad(x, [reach] * 4, mode="replicate")[:, :, down : down + high, right : right + wide]
 
 
+@torch.enable_grad()  # a notebook may have turned it off
 def cnn(pictures, labels, judged, *, seed=0, steps=300, batch_size=32, augment="none", positive_weight=1.0,
         norm="batch", device=None):  # fmt: skip
     """Trains `network` and asks it: probabilities of "high" for each set of `judged`, a list of arrays `(M,)`.
