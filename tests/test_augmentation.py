@@ -344,3 +344,43 @@ def test_an_interrupted_benchmark_goes_on_to_the_same_table(tmp_path, monkeypatc
     assert "LEAKS" in ctr.as_text(tables[0]).splitlines()[-1]
     with pytest.raises(SystemExit, match="was made with"):
         ctr.run(3, arms, ["all"], folder=tmp_path / "cut", **settings | {"steps": 4})
+
+
+@pytest.mark.parametrize(("data", "shape", "good"), [("digits", (1797, 1, 8, 8), 0.30), ("photos", (1882, 3, 32, 32), 0.32)])
+def test_real_pictures_with_noisy_labels(data, shape, good):
+    from benchmarks import ctr
+
+    pictures, likely = ctr.real_pictures(data)
+    assert pictures.shape == shape and float(likely.float().mean()) == pytest.approx(good, abs=0.01)
+    experiment, truth = ctr.real_experiment(data, seed=5)
+    assert [len(experiment.train), len(experiment.validation)] == [770, 330]
+    assert len(experiment.test) == len(pictures) - 1100
+    labels, chance = (np.concatenate(column) for column in zip(*truth, strict=True))
+    for p in (ctr.UNLIKELY, ctr.LIKELY):
+        of_kind = labels[np.isclose(chance, p)]
+        assert abs(of_kind.mean() - p) < 4 * np.sqrt(p * (1 - p) / len(of_kind))
+    assert torch.equal(experiment.test.labels, torch.from_numpy(truth[2][0]))
+
+
+def test_a_photograph_is_cut_without_overlap():
+    from benchmarks import ctr
+
+    picture = torch.arange(3 * 8 * 13).view(3, 8, 13)
+    pieces = ctr.cut(picture, 4)
+    assert pieces.shape == (6, 3, 4, 4)
+    assert torch.equal(pieces[4], picture[:, 4:8, 4:8])
+    assert len(pieces.unique()) == pieces.numel()
+
+
+def test_a_stored_seed_is_measured_again():
+    """One arm of the first seed that the book rests on, from the data on."""
+    from benchmarks import ctr
+
+    stored = ctr.read(ctr.FOLDER / "seed-1000.json")
+    experiment = augmentation.Experiment.from_ads(1000)
+    for arm in ("hog-logistic: nothing", "hog-logistic: smote"):
+        scores = experiment.run(arm).scores
+        before = stored["results"]["all"][arm]["scores"]
+        assert {n: round(v, 2) for n, v in scores.items()} == pytest.approx({n: round(v, 2) for n, v in before.items()}, abs=0.011)
+    assert before["called"] > 0.3 > stored["results"]["all"]["hog-logistic: nothing"]["scores"]["called"]
+    assert augmentation.bayes(experiment)["pr_auc"] == pytest.approx(stored["bayes"]["pr_auc"], abs=1e-3)
