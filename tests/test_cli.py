@@ -1,5 +1,6 @@
 """`vaelab train`, `blend` and `sample` as a practitioner types them: what is printed, what is written, how it ends."""
 
+import inspect
 import json
 import shlex
 
@@ -97,7 +98,6 @@ def test_an_interrupt_is_130_and_says_how_to_go_on(folder, tmp_path, capsys, mon
 def test_made_ads_and_their_report(tmp_path, capsys, monkeypatch):
     """A file left out makes a 1; the command that the report offers is this one with another seed and folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(augment, "VAE_STEPS", 1)
     monkeypatch.setattr(augment, "STEPS", 1)
     (tmp_path / "my ads").mkdir()
     for i, patch in enumerate(photos.patches(44, 32, seed=2)):
@@ -105,6 +105,7 @@ def test_made_ads_and_their_report(tmp_path, capsys, monkeypatch):
     rows = "".join(f"{i}.png,{'high' if i < 21 else 'low'}\n" for i in range(45))
     (tmp_path / "labels.csv").write_text("file,label\n" + rows)
     words = ["augment", "my ads", "labels.csv", "--label", "high", "--n", "9", "--size", "32", "--out", "made"]
+    words += ["--vae-steps", "1"]
     code, said, errors = run(capsys, *words)
     record = json.loads((tmp_path / "made" / "report.json").read_text())
     assert code == 1 and errors == "" and said.splitlines()[-1] == "Report: made/index.html"
@@ -113,9 +114,19 @@ def test_made_ads_and_their_report(tmp_path, capsys, monkeypatch):
     assert second.startswith("left out: 44.png (labels.csv, line 46)")
     assert f"{record['verdict']} {record['action']}" in said and record["settings"]["noise"] == 0.5
     made = sorted(file.name for file in (tmp_path / "made" / "pictures").iterdir())
-    assert made == [f"000{i}.png" for i in range(1, 10)]
+    assert made == [f"000{i}.png" for i in range(1, 10)] and record["settings"]["vae_steps"] == 1
+    assert "Each VAE was trained for 1 steps" in (tmp_path / "made" / "index.html").read_text(encoding="utf-8")
     asked = vars(parser().parse_args(shlex.split(record["command"])[1:]))
     assert asked == vars(parser().parse_args(words)) | {"seed": 1, "out": "made-1"}
+
+
+def test_the_command_makes_ads_as_the_function_does():
+    asked = vars(parser().parse_args(["augment", "a", "l.csv", "--label", "high", "--out", "m"]))
+    known = inspect.signature(augment.augment).parameters
+    assert {name: asked[name] for name in known if name != "say"} | {"say": print} == {
+        "folder": "a", "labels": "l.csv", "label": "high", "out": "m",
+        **{name: value.default for name, value in known.items() if value.default is not value.empty},
+    }  # fmt: skip
 
 
 BAD = {

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from vaelab.muon import Muon, orthogonal
-from vaelab.training import adamw, fit
 from vaelab.objectives import Elbo
+from vaelab.training import adamw, fit
 
 
 @pytest.mark.parametrize("shape", [(4, 9), (16, 16), (32, 5)])

@@ -9,6 +9,7 @@ times; then every arm is run inside every split; and the made ads of the first s
     split.csv                 which ads the first split trains on; the made ads know no others
     sheet.png                 some ads, their round trips, and what was made of them
     experiment.json           every finished arm, written at once: an interrupted experiment goes on there
+    state-0/ …                only while a split is not finished: its VAE, so that this too goes on
 """
 
 import csv
@@ -18,6 +19,7 @@ import json
 import math
 import re
 import shlex
+import shutil
 import warnings
 from collections import Counter
 from dataclasses import replace
@@ -43,6 +45,7 @@ PARTS = dict(re.findall(r"<!-- ([\w-]+) -->\n([^\0]*?)\n*(?=<!-- |\Z)", PARTS)) 
 VAE_STEPS, STEPS, JUDGED = 700, 300, 32
 SPLITS = 3
 FEWEST, MOST = 20, 9999  # ads of either class; made ads (their file names have four digits)
+LONGEST = 100_000  # steps of a VAE
 SHOWN = 8  # ads on the sheet
 FLIP, BOTH = "flip+shift+duplicates", "both classes"
 OTHERS = ("class weights", "duplicates", FLIP, BOTH)  # what one could do instead
@@ -51,10 +54,10 @@ OTHERS = ("class weights", "duplicates", FLIP, BOTH)  # what one could do instea
 # --- what is asked for ---------------------------------------------------------------------------------------------
 
 
-def augment(folder, labels, label, out, n=600, noise=0.5, size=64, seed=0, say=print):
+def augment(folder, labels, label, out, n=600, noise=0.5, size=64, seed=0, vae_steps=VAE_STEPS, say=print):
     """Measures whether made ads help to tell ads labelled `label` from the others, and makes `n` of them: an `Outcome`.
 
-    Called again after an interruption it goes on after the last arm that was finished.
+    Called again after an interruption it goes on after the last arm that was finished, and within a VAE's training.
 
     Args:
         folder: your ads.   labels: a CSV `file,label[,group]`; ads of one group stay on one side of every split.
@@ -62,13 +65,14 @@ def augment(folder, labels, label, out, n=600, noise=0.5, size=64, seed=0, say=p
         n: how many ads to make; as many are added by every arm that adds some.
         noise: how far from their sources, in units of the latent, in which all ads have a spread of about 1.
         size: pixels a side of made ads, a multiple of 16 from 32 to 256.   seed: other splits, other made ads.
+        vae_steps: how long each of the three VAEs is trained.
         say: gets one sentence before it starts.
 
     Raises:
         OSError, ValueError: in one sentence, for all that cannot be used.
     """
     folder, out = Path(folder), Path(out)
-    check(n, noise, size, seed)
+    check(n, noise, size, seed, vae_steps)
     work = read_work(out, folder)
     ads, about = read_ads(folder, labels, label, size)
     least = math.ceil(2 * len(ads) / min(about["wanted"], len(ads) - about["wanted"]))
@@ -77,7 +81,7 @@ def augment(folder, labels, label, out, n=600, noise=0.5, size=64, seed=0, say=p
     seeds = [SPLITS * seed + i for i in range(SPLITS)]
     splits = [augmentation.split(ads.labels, ads.groups, seed=s) for s in seeds]  # before anything is made
     settings = {"label": about["label"], "n": n, "noise": noise, "size": size, "seed": seed, "steps": STEPS}
-    settings |= {"vae_steps": VAE_STEPS, "ads": fingerprint(ads)}
+    settings |= {"vae_steps": vae_steps, "ads": fingerprint(ads)}
     check_same(work, settings, out)
     work = work or {"made_by": "vaelab", "settings": settings, "runs": []}
     total = SPLITS * len(arms(noise))
@@ -90,11 +94,11 @@ def augment(folder, labels, label, out, n=600, noise=0.5, size=64, seed=0, say=p
         kept = f"Stopped. {len(work['runs'])} of {total} trainings are done and kept in {out}"
         raise Interrupted(f"{kept}: run the same command again to go on.") from None
     again = ["vaelab", "augment", folder, labels, "--label", about["label"], "--n", n, "--noise", noise, "--size", size]
-    again += ["--seed", seed + 1, "--out", f"{out}-{seed + 1}"]
+    again += ["--vae-steps", vae_steps, "--seed", seed + 1, "--out", f"{out}-{seed + 1}"]
     return write_report(work, ads, splits[0], about, shlex.join(map(str, again)), out)
 
 
-def check(n, noise, size, seed):
+def check(n, noise, size, seed, vae_steps):
     """Refuses numbers that make no sense."""
     if not 1 <= n <= MOST:
         raise ValueError(f"{n} made ads make no sense: give --n from 1 to {MOST}.")
@@ -104,6 +108,8 @@ def check(n, noise, size, seed):
         raise ValueError(f"The size is {size}: give a multiple of 16 from 32 to 256, such as 64.")
     if seed < 0:
         raise ValueError(f"The seed is {seed}: give 0 or more.")
+    if not 1 <= vae_steps <= LONGEST:
+        raise ValueError(f"{vae_steps} steps for a VAE make no sense: give --vae-steps from 1 to {LONGEST}, such as 700.")
 
 
 def read_work(out, folder):
@@ -129,7 +135,7 @@ def check_same(work, settings, out):
     """Refuses to go on with other ads or settings than the experiment began with."""
     changed = [name for name, value in settings.items() if work and work["settings"].get(name) != value]
     if changed:
-        what = {"ads": "set of ads, labels or groups", "n": "--n"}.get(changed[0], changed[0])
+        what = {"ads": "set of ads, labels or groups", "n": "--n", "vae_steps": "--vae-steps"}.get(changed[0], changed[0])
         raise ValueError(f"The experiment in {out} began with another {what}: go back to that, or give a new folder.")
 
 
@@ -219,9 +225,12 @@ def run(ads, splits, seeds, settings, work, out):
         for seed, parts in zip(seeds, splits, strict=True):
             left = [arm for name, arm in todo.items() if (seed, name) not in done]
             make = seed == seeds[0] and not all_there(work, settings["n"], out)
+            state = out / f"state-{seed}"
             if not left and not make:
+                shutil.rmtree(state, ignore_errors=True)
                 continue
-            experiment = Experiment(*(ads[part] for part in parts), seed, steps=STEPS, vae_steps=VAE_STEPS)
+            lengths = {"steps": settings["steps"], "vae_steps": settings["vae_steps"]}
+            experiment = Experiment(*(ads[part] for part in parts), seed, states=state, **lengths)
             experiment.context.n = settings["n"]  # what is judged is what is handed out
             if make:
                 work["made"] = hand_out(experiment, settings, out)
@@ -230,6 +239,7 @@ def run(ads, splits, seeds, settings, work, out):
                 work["runs"].append(experiment.run(arm).as_record())
                 keep(work, out)
                 bar.update()
+            shutil.rmtree(state, ignore_errors=True)
 
 
 def keep(work, out):
@@ -333,7 +343,8 @@ def luck(runs):
 def verdict(table, made, chance):
     """What the made ads bring, and what to do about it: two sentences.
 
-    A gain is more than luck where its interval lies above 0 and its mean above what luck alone did in any split.
+    A gain is more than luck where its interval lies above 0 and its mean above what luck alone did in any split. Where
+    it lies below 0, the made ads did harm, however little: a warning needs less than a promise.
 
     Args:
         table: of `gains`.   made: name of the arm of the made ads.   chance: of `luck`.
@@ -345,14 +356,16 @@ def verdict(table, made, chance):
     if made in real:
         says, does = ("as-much", key(best)) if best else ("helps", "helps")
     elif real:
-        says, does = "better", key(best)
-    elif gain.high < 0 and -gain.value > chance:
+        says, does = "harm-better" if gain.high < 0 else "better", key(best)
+    elif gain.high < 0:
         says, does = "harm", "harm"
     else:
         says = does = "threshold" if round(tuned, 2) > 0 and round(tuned, 2) >= round(f1, 2) else "nothing"
     called, most = (fill(f"called-{key(best)}"), f"{others[best].value:+.3f}") if best else ("", "")
     shown = f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
-    return fill(f"says-{says}", gain=shown, called=called, best=most, tuned=tuned, f1=f1), fill(f"do-{does}")
+    loss = f"{-gain.high:.{3 if gain.high <= -0.0005 else 6}f}"  # never "at least 0.000"
+    told = {"gain": shown, "called": called, "best": most, "loss": loss, "tuned": tuned, "f1": f1}
+    return fill(f"says-{says}", **told), fill(f"do-{does}")
 
 
 def write_report(work, ads, parts, about, again, out):
