@@ -105,3 +105,11 @@ def test_the_files_of_a_stage_keep_to_the_budget():
         assert (recipes_kl.CHECKPOINTS / name / CONFIG).exists()
         assert (recipes_kl.CHECKPOINTS / name / WEIGHTS).stat().st_size < 1_000_000
     assert isinstance(recipes_kl.perceptual_distance(), stage1.PerceptualDistance)
+
+
+def test_resting_blocks_let_everything_through():
+    vae = recipes_kl.resting(recipes_kl.STAGES["kl-f8-c4"].build())
+    x = torch.randn(1, 32, 5, 5, generator=torch.Generator().manual_seed(0))
+    blocks = [vae.encoder.mid_block.resnets[0], vae.decoder.mid_block.resnets[1]]
+    assert all(torch.equal(block(x), x) for block in blocks)
+    assert not torch.equal(recipes_kl.STAGES["kl-f8-c4"].build().encoder.mid_block.resnets[0](x), x)
