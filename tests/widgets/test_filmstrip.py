@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from vaelab.widgets import Filmstrip, Reel
-from vaelab.widgets.filmstrip import GUTTER
+from vaelab.widgets.page import GUTTER
 
 STEPS = 9
 SHADES = torch.linspace(0.1, 0.9, STEPS)

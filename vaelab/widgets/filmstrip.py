@@ -16,17 +16,14 @@ import numpy as np
 import torch
 import traitlets
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
 from vaelab.plots import TINY, colours
-from vaelab.widgets.page import PageWidget, as_bytes, read, uri
+from vaelab.widgets.page import PageWidget, as_bytes, cell, read, sheet, uri
 
 SCRIPT, STYLE = read("filmstrip.js", "elements.js"), read("filmstrip.css")
 REEL, CHART = Template(read("filmstrip.html")), Template(read("filmstrip.svg"))
 MOST_FRAMES = 41
 MOST_KB = 400  # of a reel's picture, as the page carries it
-GUTTER = 8  # pixels round each frame, copies of its border: no neighbour shines through
-BLOCK = 16  # JPEG with halved colour stores squares of 16 pixels: none of them spans two frames
 ticks = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values
 LEFT, RIGHT, TOP, BOTTOM = 52, 348, 38, 244  # of the box with the curves, in filmstrip.svg
 
@@ -72,19 +69,13 @@ class Reel:
         pixels = frames.detach().cpu().float().clamp(0, 1).permute(0, 2, 3, 1)
         self.frames = as_bytes(pixels.expand(-1, -1, -1, 3).numpy())
         self.tiny = max(frames.shape[2:]) < TINY  # then its pixels stay hard
-        self.columns, self.cell = math.ceil(math.sqrt(count)), [n + 2 * GUTTER + -n % BLOCK for n in frames.shape[2:]]
+        self.columns, self.cell = math.ceil(math.sqrt(count)), cell(*frames.shape[2:])
         self.sprite = self._sprite()
         weight = len(self.sprite) // 1000
         _need(weight <= MOST_KB, name, f"fewer or smaller frames: these are {weight} kB, at most {MOST_KB} suit a page")
 
     def _sprite(self) -> str:
-        """All frames in one picture, row by row, each framed by copies of its own border."""
-        (high, wide), (count, height, width, _) = self.cell, self.frames.shape
-        rows = -(-count // self.columns)
-        borders = (GUTTER, high - height - GUTTER), (GUTTER, wide - width - GUTTER)
-        cells = np.pad(self.frames, [(0, rows * self.columns - count), *borders, (0, 0)], mode="edge")
-        grid = cells.reshape(rows, self.columns, high, wide, 3).swapaxes(1, 2)
-        picture = Image.fromarray(grid.reshape(rows * high, self.columns * wide, 3))
+        picture = sheet(self.frames, self.columns)
         return uri(picture, "PNG") if self.tiny else uri(picture, "JPEG", quality=88, optimize=True)
 
     def markup(self, reels: Sequence["Reel"] = ()) -> str:

@@ -11,6 +11,8 @@ import traitlets
 from PIL import Image
 
 HERE = Path(__file__).parent
+GUTTER = 8  # pixels round each frame of a sheet, copies of its border: no neighbour shines through
+BLOCK = 16  # JPEG with halved colour stores squares of 16 pixels: none of them spans two frames
 
 
 def read(*names: str) -> str:
@@ -28,6 +30,21 @@ def uri(image: Image.Image, kind: str, **options) -> str:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def cell(height: int, width: int) -> list[int]:
+    """Height and width that a frame takes up in a `sheet`, in pixels."""
+    return [side + 2 * GUTTER + -side % BLOCK for side in (height, width)]
+
+
+def sheet(frames: np.ndarray, columns: int) -> Image.Image:
+    """Frames (T, H, W, 3) uint8 in one picture, row by row, each framed by copies of its own border."""
+    count, height, width, _ = frames.shape
+    (high, wide), rows = cell(height, width), -(-count // columns)
+    borders = (GUTTER, high - height - GUTTER), (GUTTER, wide - width - GUTTER)
+    cells = np.pad(frames, [(0, rows * columns - count), *borders, (0, 0)], mode="edge")
+    grid = cells.reshape(rows, columns, high, wide, 3).swapaxes(1, 2)
+    return Image.fromarray(grid.reshape(rows * high, columns * wide, 3))
 
 
 class PageWidget(anywidget.AnyWidget):

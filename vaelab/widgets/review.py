@@ -11,17 +11,15 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-import numpy as np
 import torch
 import traitlets
-from PIL import Image
 
 from vaelab.intervals import paired
 from vaelab.metrics import Interval, wilson
 from vaelab.plots import TINY
 from vaelab.storage import StorageError, replace_file
-from vaelab.widgets.filmstrip import BLOCK, GUTTER, MOST_KB
-from vaelab.widgets.page import PageWidget, as_bytes, read, uri
+from vaelab.widgets.filmstrip import MOST_KB
+from vaelab.widgets.page import PageWidget, as_bytes, cell, read, sheet, uri
 
 SCRIPT, STYLE = read("review.js", "elements.js"), read("review.css")
 CRITERIA = ("composition", "colour", "product presentation")
@@ -79,14 +77,9 @@ class Review(PageWidget):
 
     def _markup(self, frames, columns) -> str:
         """The first picture, on which the JavaScript builds; all others lie in the same image."""
-        count, height, width, _ = frames.shape
-        high, wide = (side + 2 * GUTTER + -side % BLOCK for side in (height, width))
-        borders = (GUTTER, high - height - GUTTER), (GUTTER, wide - width - GUTTER)
-        rows, tiny = -(-count // columns), max(height, width) < TINY
-        cells = np.pad(frames, [(0, rows * columns - count), *borders, (0, 0)], mode="edge")
-        grid = cells.reshape(rows, columns, high, wide, 3).swapaxes(1, 2)
-        picture = Image.fromarray(grid.reshape(rows * high, columns * wide, 3))
-        sprite = uri(picture, "PNG" if tiny else "JPEG", quality=88, optimize=True)
+        height, width = frames.shape[1:3]
+        (high, wide), tiny = cell(height, width), max(height, width) < TINY
+        sprite = uri(sheet(frames, columns), "PNG" if tiny else "JPEG", quality=88, optimize=True)
         kb = len(sprite) // 1000
         _need(kb <= MOST_KB, f"fewer or smaller pictures: these are {kb} kB, at most {MOST_KB} suit a page")
         size = f"--w:{width};--h:{height};--cell-w:{wide};--cell-h:{high};--columns:{columns}"
