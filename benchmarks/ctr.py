@@ -104,7 +104,11 @@ def real_pictures(data):
         return pictures, torch.isin(kinds, torch.tensor([3, 5, 8]))
     tiles = [cut(picture, 32) for picture in photos.load(names=PHOTOS).values()]
     good = [torch.full((len(part),), name in ("gravel", "cat", "coffee")) for name, part in zip(PHOTOS, tiles, strict=True)]
-    return torch.cat(tiles), torch.cat(good)
+    pictures, seen = torch.cat(tiles), {}
+    for place, piece in enumerate(augmentation.fingerprints(pictures)):
+        seen.setdefault(piece, place)  # a night sky has the same piece many times, which might stand on two sides
+    kept = torch.tensor(list(seen.values()))
+    return pictures[kept], torch.cat(good)[kept]
 
 
 def cut(picture, side):

@@ -346,7 +346,7 @@ def test_an_interrupted_benchmark_goes_on_to_the_same_table(tmp_path, monkeypatc
         ctr.run(3, arms, ["all"], folder=tmp_path / "cut", **settings | {"steps": 4})
 
 
-@pytest.mark.parametrize(("data", "shape", "good"), [("digits", (1797, 1, 8, 8), 0.30), ("photos", (1882, 3, 32, 32), 0.32)])
+@pytest.mark.parametrize(("data", "shape", "good"), [("digits", (1797, 1, 8, 8), 0.30), ("photos", (1880, 3, 32, 32), 0.32)])
 def test_real_pictures_with_noisy_labels(data, shape, good):
     from benchmarks import ctr
 
