@@ -40,7 +40,7 @@ def _campaigns():
 
 
 leaked = Exercise(
-    "9.2",
+    "9.3",
     "How many made ads leak?",
     solution=_leaked,
     cases=_campaigns,
@@ -97,7 +97,7 @@ def _judged(seed, n, ties=False):
 
 
 f1 = Exercise(
-    "9.3",
+    "9.4",
     "F1 at a threshold",
     solution=_f1,
     cases=lambda: [(*_judged(0, 30, ties=True), 0.375), (*_judged(1, 40), 0.45), (*_judged(2, 25, ties=True), 0.625)],
@@ -169,7 +169,7 @@ def _parts():
 
 
 tuned = Exercise(
-    "9.4",
+    "9.5",
     "Tune where you may look",
     solution=_tuned,
     cases=_parts,
@@ -219,7 +219,7 @@ def _runs(seed, r, t):
 
 
 gain = Exercise(
-    "9.5",
+    "9.2",
     "Is it more than luck?",
     solution=_gain,
     cases=lambda: [_runs(0, 11, 2.228), _runs(2, 5, 2.776)],
