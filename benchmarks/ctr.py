@@ -231,6 +231,9 @@ def main():
     if given.what == "table":
         for rarity in rarities:
             found = results(rarity, given.folder, given.data)
+            if not found or given.measure not in found[0]["scores"]:
+                known = ", ".join(found[0]["scores"]) if found else "none yet; run some seeds first"
+                parser.error(f"there is no {given.measure!r} of {given.data} at rarity {rarity}; there is: {known}.")
             print(f"{given.measure}, high ads to learn from: {rarity}")
             print(as_text(intervals.table(found, measure=given.measure, simultaneous=not given.plain)))
         return
