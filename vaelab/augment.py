@@ -54,7 +54,10 @@ OTHERS = ("class weights", "duplicates", FLIP, BOTH)  # what one could do instea
 # --- what is asked for ---------------------------------------------------------------------------------------------
 
 
-def augment(folder, labels, label, out, n=600, noise=0.5, size=64, seed=0, vae_steps=VAE_STEPS, say=print):
+def augment(
+    folder, labels, label, out, n=600, noise=0.5, size=64, seed=0, vae_steps=VAE_STEPS, say=print,
+    stop=lambda share: False,
+):  # fmt: skip
     """Measures whether made ads help to tell ads labelled `label` from the others, and makes `n` of them: an `Outcome`.
 
     Called again after an interruption it goes on after the last arm that was finished, and within a VAE's training.
@@ -67,9 +70,11 @@ def augment(folder, labels, label, out, n=600, noise=0.5, size=64, seed=0, vae_s
         size: pixels a side of made ads, a multiple of 16 from 32 to 256.   seed: other splits, other made ads.
         vae_steps: how long each of the three VAEs is trained.
         say: gets one sentence before it starts.
+        stop: is told after every training what share is done, and says whether to stop.
 
     Raises:
         OSError, ValueError: in one sentence, for all that cannot be used.
+        Interrupted: stopped; what is finished is kept.
     """
     folder, out = Path(folder), Path(out)
     check(n, noise, size, seed, vae_steps)
@@ -89,7 +94,7 @@ def augment(folder, labels, label, out, n=600, noise=0.5, size=64, seed=0, vae_s
     done = f", {len(work['runs'])} of them done before" if work["runs"] else ""
     say(f"{len(ads)} ads, {about['wanted']} labelled {about['label']!r}; {total} trainings on {SPLITS} splits{done}.")
     try:
-        run(ads, splits, seeds, settings, work, out)
+        run(ads, splits, seeds, settings, work, out, stop)
     except KeyboardInterrupt:
         kept = f"Stopped. {len(work['runs'])} of {total} trainings are done and kept in {out}"
         raise Interrupted(f"{kept}: run the same command again to go on.") from None
@@ -217,7 +222,7 @@ def made_arm(noise):
     return f"noise {noise:g}"
 
 
-def run(ads, splits, seeds, settings, work, out):
+def run(ads, splits, seeds, settings, work, out, stop):
     """Runs what is left of the experiment; keeps every finished arm, and the made ads of the first split."""
     todo, done = arms(settings["noise"]), {(record["seed"], record["arm"]) for record in work["runs"]}
     with progress_bar(len(seeds) * len(todo), len(done), True) as bar:
@@ -239,6 +244,8 @@ def run(ads, splits, seeds, settings, work, out):
                 work["runs"].append(experiment.run(arm).as_record())
                 keep(work, out)
                 bar.update()
+                if stop(len(work["runs"]) / (len(seeds) * len(todo))):
+                    raise KeyboardInterrupt
             shutil.rmtree(state, ignore_errors=True)
 
 

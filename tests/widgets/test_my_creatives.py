@@ -1,15 +1,19 @@
 """My creatives, driven as a reader does: files in, buttons pressed, sentences and reports out, never a traceback."""
 
+import csv
 import datetime
 import html
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from vaelab import creatives, training
+import vaelab.widgets.creatives as app_module
+from vaelab import augment, augmentation, creatives, training
 from vaelab.creatives import to_image
-from vaelab.data import photos
+from vaelab.data import ads, photos
 from vaelab.report import encode
 from vaelab.widgets.creatives import MyCreatives
 
@@ -170,3 +174,82 @@ def test_what_a_cell_shows_is_the_same_every_time():
     first, second = (MyCreatives()._repr_mimebundle_() for _ in range(2))
     assert first["text/plain"] == second["text/plain"] == "MyCreatives()" == repr(MyCreatives())
     assert "application/vnd.jupyter.widget-view+json" in first
+
+
+@pytest.fixture
+def labelled(tmp_path, monkeypatch):
+    """An app whose folder holds sixty ads, every other one labelled high; its trainings take two steps."""
+    monkeypatch.setattr(augment, "STEPS", 2)
+    monkeypatch.setattr(augment, "augment", partial(augment.augment, size=32, vae_steps=2))
+    folder = tmp_path / "ads"
+    folder.mkdir()
+    for i, picture in enumerate(ads.render(ads.sample_factors(60, seed=1), 32)):
+        to_image(picture).save(folder / f"{i:02}.png")
+    rows = "".join(f"{i:02}.png,{('low', 'high')[i % 2]}\n" for i in range(60))
+    (tmp_path / "labels.csv").write_text("file,label\n" + rows)
+    app = MyCreatives()
+    app.folder.value, app.labels.value, app.count.value = str(folder), str(tmp_path / "labels.csv"), 60
+    return app
+
+
+def press_augment(app):
+    app.buttons["Augment"].click()
+    app.worker.join(timeout=60)
+    assert not app.worker.is_alive() and app.stop.disabled and not app.buttons["Augment"].disabled
+
+
+def test_made_ads_and_their_review(labelled, tmp_path):
+    press_augment(labelled)
+    made = tmp_path / "my-made-ads"
+    assert len(list((made / "pictures").glob("*.png"))) == 60 and "PR-AUC" in said(labelled)
+    shown = html.unescape(labelled.shown.value)
+    assert "<style>" in shown and 'src="data:image/png;base64,' in shown and "style.css" not in shown
+    labelled.buttons["Review"].click()
+    (tool,) = labelled.review_box.children
+    assert said(labelled).startswith("40 made ads, spread over all") and labelled.shown.value == ""
+    assert tool.names[:4] == ["0001.png", "0002.png", "0004.png", "0005.png"]  # two of every three
+    tool.decide("0004.png", "accept")
+    labelled.buttons["Review"].click()  # goes on
+    assert labelled.review_box.children[0].decisions["0004.png"]["verdict"] == "accept"
+
+
+def test_a_review_shows_each_made_ad_beside_its_source(labelled, tmp_path, monkeypatch):
+    press_augment(labelled)
+    monkeypatch.setattr(app_module, "Review", lambda *given: given)
+    made, _, sources, names = app_module.review("my-made-ads", tmp_path / "ads")
+    with open("my-made-ads/provenance.csv", newline="") as lines:
+        source = {row["file"]: row["source"] for row in csv.DictReader(lines)}
+    for name, one, other in zip(names, made, sources, strict=True):
+        for path, picture in ((f"my-made-ads/pictures/{name}", one), (tmp_path / "ads" / source[name], other)):
+            assert np.array_equal(np.asarray(Image.open(path)), (255 * picture).round().byte().permute(1, 2, 0))
+
+
+def test_stop_ends_the_making_after_a_training_and_the_next_press_goes_on(labelled, monkeypatch):
+    runs, real = [], augmentation.Experiment.run
+
+    def stopping_after_three(self, arm):
+        runs.append(arm.name)
+        if len(runs) == 3:
+            assert not labelled.stop.disabled and labelled.bar.value == pytest.approx(2 / 24)
+            labelled.stop.click()
+        return real(self, arm)
+
+    monkeypatch.setattr(augmentation.Experiment, "run", stopping_after_three)
+    press_augment(labelled)
+    assert said(labelled).startswith("Stopped. 3 of 24 trainings are done") and len(runs) == 3
+    press_augment(labelled)
+    assert "PR-AUC" in said(labelled) and len(runs) == 24
+
+
+def test_troubles_of_making_more_are_sentences(labelled):
+    labelled.buttons["Review"].click()
+    assert said(labelled).startswith("There are no made ads in my-made-ads")
+    labelled.label.value = "hihg"
+    press_augment(labelled)
+    assert "'hihg'" in said(labelled) and "'high' (30)" in said(labelled)
+    labelled.labels.value = " "
+    press_augment(labelled)
+    assert said(labelled).startswith("There are no labels yet")
+    labelled.folder.value = ""
+    press_augment(labelled)
+    assert said(labelled).startswith("There are no pictures yet")
