@@ -22,9 +22,10 @@ from pathlib import Path
 
 import torch
 
-from vaelab import augmentation, classifiers, diffusion, intervals, pretrained
-from vaelab.augmentation import ARMS, Arm, made
+from vaelab import augmentation, classifiers, diffusion, intervals, pretrained, recipes_kl
+from vaelab.augmentation import ARMS, Arm, around, made, vae_domain, with_negatives
 from vaelab.data import ads, digits, photos
+from vaelab.stage1 import Stage1Objective
 from vaelab.storage import replace_file
 from vaelab.training import fit
 
@@ -33,6 +34,17 @@ SETTINGS = {"size": 32, "n": 1100, "fresh": 1500, "steps": 300, "vae_steps": 170
 LEAKS = {f"leaks: {how} {noise:g}": (how, noise) for how in ("as told", "split after") for noise in (0.25, 0.5, 1)}
 LEAKS.pop("leaks: split after 0.25"), LEAKS.pop("leaks: split after 1")
 DIFFUSION = "latent diffusion"
+# A VAE stage as in stage 1 of latent diffusion, whose code is a map of 4 × 4 places with 8 numbers: 128 as well, and
+# sharper. By squared error, or by stage 1's losses: error, weight of the perceptual distance and of the discriminator.
+STAGES = {"sharp vae": ("l2", 0.0, 0.0), "stage-1 losses": ("l1", 1.0, 0.5)}
+SHARP = {
+    f"{stage}: {how}": Arm(f"{stage}: {how}", partial(make, on=stage))
+    for stage in STAGES
+    for how, make in [(f"noise {noise:g}", partial(around, noise=noise)) for noise in (0, 0.5, 1)] + [("with negatives", with_negatives)]
+}
+SHARP["sharp vae: one domain+noise 1"] = Arm(
+    "sharp vae: one domain+noise 1", partial(around, noise=1, on="sharp vae"), partial(vae_domain, on="sharp vae")
+)
 QUICK = [name for name in ARMS if not name.startswith("big vae")] + list(LEAKS)
 # With few high ads: what there is to compare, no more
 RARE = ["nothing", "a/a", "threshold", "class weights", "duplicates", "flip+shift", "flip+shift+duplicates",
@@ -90,6 +102,30 @@ def latent_diffusion(train, context, factors, steps=3000, size=64):
     return made(small, 1, torch.zeros(context.n, 0).long(), 1, seed)
 
 
+def sharp_vae(context, stage):
+    """One of `STAGES`, trained on the training part for as many steps as the VAE of the recipe."""
+    error, perceptual, adversarial = STAGES[stage]
+    steps, seed = context.vae_steps, context.stream("vae", stage)
+    objective = Stage1Objective(1.0, perceptual, adversarial, adversarial_start=steps // 2)  # the KL at its true price
+    recipe = recipes_kl.StageRecipe((16, 32, 32, 32), 8, steps, objective, error, batch_size=16)
+    start = time.perf_counter()
+    with torch.random.fork_rng([]):
+        vae = recipes_kl.train(recipe, context.train.pictures, steps, seed=seed)
+    context.seconds[stage] = round(time.perf_counter() - start, 1)
+    return vae
+
+
+def stage_of(name):
+    """Which of `STAGES` an arm of `SHARP` uses."""
+    return name.split(":")[0]
+
+
+def round_trip_error(experiment, on):
+    """Mean squared error of round trips of the validation part."""
+    pictures = experiment.validation.pictures
+    return float((experiment.context.trip(pictures, on) - pictures).square().mean())
+
+
 # -- real pictures -------------------------------------------------------------------------------------------------
 # Some kinds do well and others do not, by a known chance each; nothing else decides, so the truth is known here too.
 LIKELY, UNLIKELY = 0.75, 0.12
@@ -139,6 +175,11 @@ def measure(experiment, name):
     """One arm's `Result`."""
     if name == DIFFUSION:
         return experiment.run(Arm(DIFFUSION, partial(latent_diffusion, factors=experiment.factors["train"])))
+    if name in SHARP:
+        stage = stage_of(name)
+        if stage not in experiment.context.seconds:
+            experiment.context.give(sharp_vae(experiment.context, stage), stage)
+        return experiment.run(SHARP[name])
     if name in LEAKS:
         how, noise = LEAKS[name]
         return (experiment.as_told if how == "as told" else experiment.split_after)(noise)
@@ -168,6 +209,8 @@ def run(seed, arms, rarities, device=None, folder=FOLDER, data="ads", **changes)
         for name in missing:
             result = measure(experiment, name)
             done[name] = result.as_record(predictions=rarity == EVERYTHING and name in KEPT)
+            if name in SHARP and rarity == EVERYTHING:
+                record.setdefault("round_trip_error", {})[stage_of(name)] = round_trip_error(experiment, stage_of(name))
             record |= described(experiment, truth)
             print(f"{seed} {rarity} {name:36} {summary(done[name])}", flush=True)
             replace_file(path, (json.dumps(record) + "\n").encode())
@@ -212,7 +255,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="?", choices=("run", "table"), default="run")
     parser.add_argument("--seed", type=int, default=1000)
-    known = [*ARMS, *LEAKS, DIFFUSION]
+    known = [*ARMS, *LEAKS, *SHARP, DIFFUSION]
     parser.add_argument("--arms", nargs="+", metavar="ARM", choices=known, help="default: the quick ones")
     parser.add_argument("--rarity", nargs="+", default=[EVERYTHING], help="high ads to learn from: all, or a number")
     parser.add_argument("--data", choices=list(NAMES), default="ads")

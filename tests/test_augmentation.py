@@ -346,6 +346,31 @@ def test_an_interrupted_benchmark_goes_on_to_the_same_table(tmp_path, monkeypatc
         ctr.run(3, arms, ["all"], folder=tmp_path / "cut", **settings | {"steps": 4})
 
 
+def test_sharp_vaes_have_128_numbers_and_learn_from_the_training_part_alone(tiny, monkeypatch):
+    from benchmarks import ctr
+
+    seen, real = [], ctr.recipes_kl.train
+    monkeypatch.setattr(ctr.recipes_kl, "train", lambda recipe, pictures, steps, seed: (
+        seen.append((recipe, pictures)) or real(recipe, pictures, steps, seed=seed)))  # fmt: skip
+    experiment = augmentation.Experiment(tiny.train, tiny.validation, tiny.test, 3, steps=2, vae_steps=4)
+    made = {name: ctr.measure(experiment, name).made for name in ctr.SHARP}
+    assert len(seen) == 2 and all(torch.equal(pictures, tiny.train.pictures) for _, pictures in seen)  # each stage once
+    by_error, by_losses = (recipe for recipe, _ in seen)
+    assert (by_error.error, by_error.objective.kl_weight, by_error.objective.adversarial_weight) == ("l2", 1.0, 0.0)
+    assert (by_losses.objective.perceptual_weight, by_losses.objective.adversarial_start) == (1.0, 2)
+    vae = experiment.context.vae("sharp vae")
+    assert vae.code(tiny.train.pictures[:1]).numel() == augmentation.LATENT
+    trips = experiment.context.trip(tiny.validation.pictures, "sharp vae")
+    error = float((trips - tiny.validation.pictures).square().mean())
+    assert ctr.round_trip_error(experiment, "sharp vae") == pytest.approx(error, rel=1e-6)
+    sources = made["sharp vae: noise 0"].source[:5, 0]
+    expected = experiment.context.trip(tiny.train.pictures[sources], "sharp vae")
+    assert torch.allclose(made["sharp vae: noise 0"].pictures[:5], expected, atol=1e-5)
+    halves = made["stage-1 losses: with negatives"]
+    assert halves.labels.float().mean() == 0.5 and set(halves.noise.tolist()) == {0.0, 0.5}
+    assert (tiny.train.labels[halves.source[:, 0]] == halves.labels).all()
+
+
 @pytest.mark.parametrize(("data", "shape", "good"), [("digits", (1797, 1, 8, 8), 0.30), ("photos", (1880, 3, 32, 32), 0.32)])
 def test_real_pictures_with_noisy_labels(data, shape, good):
     from benchmarks import ctr

@@ -221,3 +221,11 @@ def test_optimizers_are_compared_on_the_same_stage(monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()[1:]
     assert [line.split()[0] for line in lines] == ["adamw", "Muon"]
     assert lines[0].split()[4] == lines[1].split()[4]  # next to no step: both are where they began
+
+
+def test_optimizers_are_compared_on_the_same_diffusion():
+    result, unit = optimizers.denoisers(steps=1, ads_seen=20, held_out=8)
+    untouched, too = result(optimizers.adamw, 1e-9), result(optimizers.Muon, 1e-9)
+    assert untouched == pytest.approx(too, abs=1e-5) and 0.5 < untouched < 3 and "v" in unit  # v has variance 1
+    moved = [result(optimizer, 0.01) for optimizer in (optimizers.adamw, optimizers.Muon)]
+    assert abs(moved[0] - untouched) > 1e-4 and abs(moved[1] - untouched) > 1e-4 and moved[0] != moved[1]

@@ -280,9 +280,9 @@ def both_classes(train, context, noise=0.5):
     return both(around(train, context, noise, n=high), around(train, context, noise, 0, 0, context.n - high))
 
 
-def with_negatives(train, context, noise=0.5):
+def with_negatives(train, context, noise=0.5, on="train"):
     """The recipe, and as many round trips of ads that are not high, so that blur says nothing."""
-    return both(around(train, context, noise), around(train, context, 0, 0, 0))
+    return both(around(train, context, noise, on=on), around(train, context, 0, 0, 0, on=on))
 
 
 def posterior_samples(train, context):

@@ -64,6 +64,7 @@ class StageRecipe:
     start: str = ""
     optimizer: Callable = Muon
     learning_rate: float = 0.02
+    batch_size: int = 8
     pictures: Callable = cut_outs
     size: int = 2 * PATCH  # of the held-out ads
 
@@ -144,8 +145,8 @@ def train(recipe, pictures, steps, state=None, seed=0):
         perceptual_distance() if weights.perceptual_weight else None,
         stage1.PatchDiscriminator() if weights.adversarial_weight else None,
     )
-    settings = {"batch_size": 8, "learning_rate": recipe.learning_rate, "ema": 0.999, "record_every": 100}
-    settings |= {"optimizer": recipe.optimizer, "objective": weights, "seed": seed}
+    settings = {"batch_size": recipe.batch_size, "learning_rate": recipe.learning_rate, "ema": 0.999}
+    settings |= {"record_every": 100, "optimizer": recipe.optimizer, "objective": weights, "seed": seed}
     fit(stage, pictures, steps=steps, checkpoint=state, **settings)
     return stage.finish()
 
@@ -190,16 +191,21 @@ def gpu_or_cpu():
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
+def new_diffusion(seed=0):
+    """The untrained diffusion of ads of 64 px."""
+    torch.manual_seed(seed)
+    return diffusion.Diffusion((4, 16, 16), (32, 48, 64), vocabulary=prompts.VOCABULARY)
+
+
 def make_diffusion(name="ldm-ads", folder=CHECKPOINTS, share=1.0, stage="kl-f4-c4-64px"):
     """Trains the latent diffusion of ads, told what they show; its score is the mean squared error of v, held out."""
     vae, state = AutoencoderKL.from_pretrained(CHECKPOINTS / stage).to(gpu_or_cpu()), Path(folder) / f".{name}.state"
     with torch.no_grad():
         latents = diffusion_rows(vae, ads.sample_factors(math.ceil(6000 * share), seed=100))
         held_out = diffusion_rows(vae, ads.sample_factors(300, seed=200))
-    torch.manual_seed(0)
-    model = diffusion.Diffusion((4, 16, 16), (32, 48, 64), vocabulary=prompts.VOCABULARY)
-    settings = {"batch_size": 32, "learning_rate": 2e-3, "ema": 0.999, "record_every": 100, "checkpoint": state}
-    fit(model, latents, steps=math.ceil(4500 * share), **settings)
+    model = new_diffusion()
+    settings = {"batch_size": 32, "learning_rate": 0.02, "ema": 0.999, "record_every": 100, "checkpoint": state}
+    fit(model, latents, steps=math.ceil(4500 * share), optimizer=Muon, **settings)
     scores = {"error": -float(evaluate(model, held_out).reconstruction)}
     record = {"made_by": f"python -m vaelab.recipes {name}", "held_out": scores, "stage": stage}
     path = diffusion.save(model, Path(folder) / f"{name}.safetensors", half=True, record=record)
