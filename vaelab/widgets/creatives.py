@@ -93,7 +93,7 @@ class MyCreatives:
         self.worker, self.stopping = None, threading.Event()
         for name in ("Train", "Augment"):
             self.buttons[name].on_click(lambda _, work=works[name]: self.start(work))
-        self.stop = w.Button(description="Stop", disabled=True)
+        self.stop = w.Button(description="Stop", disabled=True, layout=w.Layout(display="none"))
         self.stop.on_click(lambda _: self.stopping.set())
         self.bar = w.FloatProgress(max=1.0, layout=w.Layout(width="32rem", display="none"))
         running = w.HBox([self.stop, self.bar])
@@ -116,7 +116,8 @@ class MyCreatives:
         """Does what takes long, until it is done or Stop is pressed."""
         self.stopping.clear()
         self.stop.disabled = False
-        self.bar.value, self.bar.description, self.bar.layout.display = 0.0, "", ""
+        self.bar.value, self.bar.description = 0.0, ""
+        self.bar.layout.display = self.stop.layout.display = ""
         self.worker = threading.Thread(target=self.do, args=(work,), daemon=True)
         self.worker.start()
 
@@ -150,7 +151,8 @@ class MyCreatives:
             for button in busy:
                 button.disabled = False
             if work in (self.train, self.augment):
-                self.stop.disabled, self.bar.layout.display = True, "none"
+                self.stop.disabled = True
+                self.bar.layout.display = self.stop.layout.display = "none"
 
     def say(self, sentence):
         self.said.value = f'<p role="status"><b>{html.escape(" ".join(str(sentence).split()))}</b></p>'
