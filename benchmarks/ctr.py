@@ -25,7 +25,6 @@ import torch
 from vaelab import augmentation, classifiers, diffusion, intervals, pretrained, recipes_kl
 from vaelab.augmentation import ARMS, Arm, around, made, vae_domain, with_negatives
 from vaelab.data import ads, digits, photos
-from vaelab.stage1 import Stage1Objective
 from vaelab.storage import replace_file
 from vaelab.training import fit
 
@@ -34,8 +33,8 @@ SETTINGS = {"size": 32, "n": 1100, "fresh": 1500, "steps": 300, "vae_steps": 170
 LEAKS = {f"leaks: {how} {noise:g}": (how, noise) for how in ("as told", "split after") for noise in (0.25, 0.5, 1)}
 LEAKS.pop("leaks: split after 0.25"), LEAKS.pop("leaks: split after 1")
 DIFFUSION = "latent diffusion"
-# A VAE stage as in stage 1 of latent diffusion, whose code is a map of 4 × 4 places with 8 numbers: 128 as well, and
-# sharper. By squared error, or by stage 1's losses: error, weight of the perceptual distance and of the discriminator.
+# A VAE stage as in stage 1 of latent diffusion (`recipes_kl.case_stage`): 128 numbers as well, and sharper.
+# By squared error, or by stage 1's losses: error, weight of the perceptual distance and of the discriminator.
 STAGES = {"sharp vae": ("l2", 0.0, 0.0), "stage-1 losses": ("l1", 1.0, 0.5)}
 SHARP = {
     f"{stage}: {how}": Arm(f"{stage}: {how}", partial(make, on=stage))
@@ -104,10 +103,8 @@ def latent_diffusion(train, context, factors, steps=3000, size=64):
 
 def sharp_vae(context, stage):
     """One of `STAGES`, trained on the training part for as many steps as the VAE of the recipe."""
-    error, perceptual, adversarial = STAGES[stage]
     steps, seed = context.vae_steps, context.stream("vae", stage)
-    objective = Stage1Objective(1.0, perceptual, adversarial, adversarial_start=steps // 2)  # the KL at its true price
-    recipe = recipes_kl.StageRecipe((16, 32, 32, 32), 8, steps, objective, error, batch_size=16)
+    recipe = recipes_kl.case_stage(*STAGES[stage], steps)
     start = time.perf_counter()
     with torch.random.fork_rng([]):
         vae = recipes_kl.train(recipe, context.train.pictures, steps, seed=seed)

@@ -108,11 +108,6 @@ def held_out_case():
     return case_pictures(part=slice(770, None))
 
 
-def click_case_pictures(share=1.0, part="train"):
-    """One part of data set 1000 of `benchmarks.ctr`, 32 px: what chapter 9 does live."""
-    return getattr(augmentation.Experiment.from_ads(1000), part).pictures[: math.ceil(770 * share)]
-
-
 def on_journeys(model, beta=1.0, ends_only=False):
     settings = {"model": model, "shape": (3, 64, 64), "latent": 8, "channels": (16, 32, 64, 64)}
     pictures = partial(journey_pictures, ends_only=ends_only)
@@ -151,7 +146,7 @@ RECIPES = {
     "vae-journey-ends": on_journeys("vae", ends_only=True),
     "vae-case-32px": Recipe(
         {"model": "vae", "shape": (3, 32, 32), "latent": augmentation.LATENT, "channels": augmentation.WIDTHS},
-        click_case_pictures, partial(click_case_pictures, part="validation"), 1700, BetaObjective(warmup=425),
+        recipes_kl.click_case, partial(recipes_kl.click_case, part="validation"), 1700, BetaObjective(warmup=425),
         batch_size=16,
     ),
     "vae-case-128": replace(on_ads("vae", 128), pictures=case_pictures, held_out=held_out_case),

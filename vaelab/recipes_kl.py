@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vaelab import diffusion, features, stage1, storage
+from vaelab import augmentation, diffusion, features, stage1, storage
 from vaelab.autoencoder_kl import DOWN, UP, AutoencoderKL, ResnetBlock
 from vaelab.data import ads, photos, prompts
 from vaelab.muon import Muon
@@ -47,6 +47,16 @@ def held_out_ads(n=100, size=2 * PATCH):
 def whole_ads(share=1.0, size=PATCH):
     """Ads, whole: what the small latent diffusion is about; 4,000 of them."""
     return (255 * ads.render(ads.sample_factors(math.ceil(4000 * share), 100), size)).round().byte()
+
+
+def click_case(share=1.0, part="train"):
+    """One part of data set 1000 of `benchmarks.ctr`, 32 px, in [0, 1]: what chapter 9 does live."""
+    experiment = augmentation.Experiment.from_ads(1000, fresh=50)  # its training part does not depend on the test ads
+    return getattr(experiment, part).pictures[: math.ceil(770 * share)]
+
+
+def click_case_bytes(share=1.0):
+    return (255 * click_case(share)).round().byte()
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,15 @@ STAGES["kl-f8-c4-sharp"] = tuned("sharp")
 STAGES["kl-f4-c4-64px"] = replace(
     STAGES["kl-f4-c4"], steps=1500, error="l1", start="kl-f4-c4", learning_rate=0.01, pictures=whole_ads, size=PATCH
 )
+
+
+def case_stage(error="l2", perceptual=0.0, adversarial=0.0, steps=1700):
+    """A sharp VAE for the click case: a code of 4 × 4 places with 8 numbers for 32 px, and the KL at its true price."""
+    objective = stage1.Stage1Objective(1.0, perceptual, adversarial, adversarial_start=steps // 2)
+    return StageRecipe((16, 32, 32, 32), 8, steps, objective, error, batch_size=16, pictures=click_case_bytes, size=32)
+
+
+STAGES["kl-case-32px"] = case_stage()
 
 
 def make(name, folder=CHECKPOINTS, share=1.0):
