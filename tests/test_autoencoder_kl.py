@@ -260,7 +260,7 @@ def test_a_damaged_folder_gets_its_sentence(tmp_path, fault, kind, says):
 
 def test_a_write_that_fails_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(storage.StorageError, match="could not be written"):
+    with pytest.raises(storage.StorageError, match="cannot be written"):
         small().save_pretrained(tmp_path / "file")
 
 

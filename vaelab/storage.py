@@ -15,24 +15,12 @@ class StorageError(OSError):
 
 
 def write(path, tensors, record):
-    """Writes `{name: tensor}` and a JSON-able `record` to `path`; an older file stays whole until the last moment."""
-    from safetensors.torch import save_file
+    """Writes `{name: tensor}` and a JSON-able `record` to `path`, as `replace_file` does."""
+    from safetensors.torch import save
 
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    # save_file refuses tensors that share memory; a clone of each is the simplest honest copy.
+    # save refuses tensors that share memory; a clone of each is the simplest honest copy.
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(copies, str(aside), metadata={"format": "pt", "vaelab": json.dumps(record, sort_keys=True)})
-        os.replace(aside, path)
-    except Exception as error:
-        with contextlib.suppress(OSError):
-            aside.unlink()
-        raise StorageError(
-            f"{path} could not be written ({error}); check the folder and the free space."
-        ) from error
-    return path
+    return replace_file(path, save(copies, {"format": "pt", "vaelab": json.dumps(record, sort_keys=True)}))
 
 
 def read(path):
