@@ -29,7 +29,7 @@ def test_a_recipe_at_small_scale_learns_and_diffusers_reads_what_it_wrote(name, 
     few = held_out(size=recipe.size)[:4]
     monkeypatch.setattr(recipes_kl, "held_out_ads", lambda size: few)
     untrained = recipes_kl.held_out_scores(recipe.build().eval(), few)
-    path, scores = recipes_kl.make(name, tmp_path, share=0.005)
+    path, scores = recipes_kl.make(name, tmp_path, share=0.03 if name == "kl-case-32px" else 0.005)  # of 770 ads only
     assert scores["psnr"] > untrained["psnr"] + 0.5
     theirs, x = diffusers.AutoencoderKL.from_pretrained(path), few[:1]
     ours = AutoencoderKL.from_pretrained(path)
