@@ -113,8 +113,10 @@ def test_leaks_say_so_and_are_leaks(tiny):
     told, after, honest = tiny.as_told(0.5), tiny.split_after(0.5), tiny.run("noise 0.5")
     assert told.leaks and after.leaks and not honest.leaks
     assert all(r.arm.startswith("leaks: ") for r in (told, after)) and told.as_record()["leaks"] is True
-    high = len(tiny.train.of(1))
+    high, whole = len(tiny.train.of(1)), len(tiny.train) + len(tiny.validation)
     assert int((told.made.source >= len(tiny.train)).sum()) > 0.2 * len(told.made)  # sources out of the validation part
+    assert len(told.made) == len(after.made) == round(600 * whole / 1100) > len(honest.made)  # word for word
+    assert torch.equal(told.made.pictures, after.made.pictures)  # one VAE of all of them
     assert int(honest.made.source.max()) < len(tiny.train) and high < len(tiny.train)
     assert len(after.predictions["validation"]) == pytest.approx(0.3 * (120 + len(after.made)), abs=2)
     assert len(after.predictions["test"]) == len(tiny.test)

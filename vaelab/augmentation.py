@@ -13,7 +13,7 @@ high ("placebo"), both classes, and all pictures blurred alike ("one domain").
 
 import time
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -518,22 +518,27 @@ class Experiment:
         return self._result(arm, *self._done[key], start)
 
     def as_told(self, noise=0.5):
-        """The brief word for word: all high ads there are go through the VAE, also those of the validation part."""
+        """The brief word for word: VAE and made pictures come from all ads there are, the validation part too."""
         start, arm = time.perf_counter(), Arm(f"leaks: as told {noise:g}")
-        known = together(self.train, self.validation[self.validation.of(1)])
-        batch = around(known, self.context, noise)
+        known, context = self._leaking
+        batch = around(known, context, noise)
         return self._result(arm, self._judged(arm, self.train, self.validation, batch), batch, start, leaks=True)
 
     def split_after(self, noise=0.5):
         """First made, then split: made pictures stand in the validation part while their sources are trained on."""
         start, arm = time.perf_counter(), Arm(f"leaks: split after {noise:g}")
-        known = together(self.train, self.validation)
-        context = Context(known, self.seed, self.context.vae_steps, self.context.device)
+        known, context = self._leaking
         batch, share = around(known, context, noise), len(self.train) / len(known)
         pool = together(known, batch)
         train, validation, _ = split(pool.labels, None, (share, 1 - share, 0), self.seed)
         judged = self._judged(arm, pool[train], pool[validation], None)
         return self._result(arm, judged, batch, start, leaks=True)
+
+    @cached_property
+    def _leaking(self):
+        """What leaks: the training and the validation part as one, and a `Context` of both."""
+        known = together(self.train, self.validation)
+        return known, Context(known, self.seed, self.context.vae_steps, self.context.device)
 
     def checked(self, batch):
         """A `Made` that is what it says, with distances to the training part filled in."""
