@@ -35,10 +35,10 @@ LEAKS.pop("leaks: split after 0.25"), LEAKS.pop("leaks: split after 1")
 DIFFUSION = "latent diffusion"
 # A VAE stage as in stage 1 of latent diffusion (`recipes_kl.case_stage`): 128 numbers as well, and sharper.
 # By squared error, or by stage 1's losses: error, weight of the perceptual distance and of the discriminator.
-STAGES = {"sharp vae": ("l2", 0.0, 0.0), "stage-1 losses": ("l1", 1.0, 0.5)}
+CASE_STAGES = {"sharp vae": ("l2", 0.0, 0.0), "stage-1 losses": ("l1", 1.0, 0.5)}
 SHARP = {
     f"{stage}: {how}": Arm(f"{stage}: {how}", partial(make, on=stage))
-    for stage in STAGES
+    for stage in CASE_STAGES
     for how, make in [(f"noise {noise:g}", partial(around, noise=noise)) for noise in (0, 0.5, 1)] + [("with negatives", with_negatives)]
 }
 SHARP["sharp vae: one domain+noise 1"] = Arm(
@@ -102,9 +102,9 @@ def latent_diffusion(train, context, factors, steps=3000, size=64):
 
 
 def sharp_vae(context, stage):
-    """One of `STAGES`, trained on the training part for as many steps as the VAE of the recipe."""
+    """One of `CASE_STAGES`, trained on the training part for as many steps as the VAE of the recipe."""
     steps, seed = context.vae_steps, context.stream("vae", stage)
-    recipe = recipes_kl.case_stage(*STAGES[stage], steps)
+    recipe = recipes_kl.case_stage(*CASE_STAGES[stage], steps)
     start = time.perf_counter()
     with torch.random.fork_rng([]):
         vae = recipes_kl.train(recipe, context.train.pictures, steps, seed=seed)
@@ -113,7 +113,7 @@ def sharp_vae(context, stage):
 
 
 def stage_of(name):
-    """Which of `STAGES` an arm of `SHARP` uses."""
+    """Which of `CASE_STAGES` an arm of `SHARP` uses."""
     return name.split(":")[0]
 
 

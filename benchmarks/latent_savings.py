@@ -82,17 +82,19 @@ def cost(space, size, batch=4, steps=3):
 def all_costs():
     """Each row in a process of its own, or the peak memory would be that of the largest so far.
 
-    Batches of 4 at every size, and those of `quality` where quality is measured.
+    Batches of 4 at every size, and those of `quality` where quality is measured. A row that is stored is not repeated.
     """
-    wanted = [(space, size, 4) for size in SIZES for space in ("latent", "pixel")]
-    wanted += [(space, size, BATCH) for size in MEASURED for space in ("latent", "pixel", "stage")]
-    rows = []
-    for row in wanted:
+    kinds = ("latent", "pixel", "stage")
+    wanted = [(kind, size, 4) for size in SIZES for kind in kinds] + [(kind, size, BATCH) for size in MEASURED for kind in kinds]
+    record = {"made_by": "python -m benchmarks.latent_savings cost", "settings": settings(), "rows": []}
+    record = json.loads(path("cost").read_text()) if path("cost").exists() else record
+    done = {(row["space"], row["size"], row["batch"]) for row in record["rows"]}
+    for row in [row for row in wanted if row not in done]:
         options = [str(part) for pair in zip(("--space", "--size", "--batch"), row, strict=True) for part in pair]
         command = [sys.executable, "-m", "benchmarks.latent_savings", "row", *options]
-        rows.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-        print(rows[-1], flush=True)
-    store("cost", {"made_by": "python -m benchmarks.latent_savings cost", "settings": settings(), "rows": rows})
+        record["rows"].append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+        print(record["rows"][-1], flush=True)
+        store("cost", record)
 
 
 def settings():
@@ -105,13 +107,13 @@ def scale(pictures):
     return (pictures - 0.62) / 0.27
 
 
-def quality(size, seed, spaces=("latent", "pixel"), budgets=BUDGETS):
+def quality(size, seed, spaces=("latent", "pixel"), budgets=None):
     """The Fréchet distances that each budget buys, for one size and seed, as a list of runs in a file of its own."""
     name = f"quality-{size}-{seed}"
     record = {"made_by": f"python -m benchmarks.latent_savings quality --size {size} --seed {seed}", "runs": []}
     record = json.loads(path(name).read_text()) if path(name).exists() else record | {"settings": settings()}
     done = {(run["space"], run["steps"]) for run in record["runs"]}
-    wanted = [(space, steps) for space in spaces for steps in budgets if (space, steps) not in done]
+    wanted = [(space, steps) for space in spaces for steps in budgets or BUDGETS if (space, steps) not in done]
     if not wanted:
         return
     train, real = (ads.render(ads.sample_factors(n, s), size) for n, s in ((ADS, 100), (DRAWN, 200)))
@@ -200,7 +202,7 @@ def main():
     parser.add_argument("--space", choices=("pixel", "latent", "stage"))
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--size", type=int, choices=SIZES, default=MEASURED[0])
-    parser.add_argument("--steps", type=int, nargs="+", choices=BUDGETS, default=BUDGETS, help="the budgets of quality")
+    parser.add_argument("--steps", type=int, nargs="+", choices=BUDGETS, help="the budgets of quality; default: all")
     asked = parser.parse_args()
     if asked.part == "quality" and (asked.space == "stage" or asked.size not in MEASURED):
         sizes = " or ".join(map(str, MEASURED))

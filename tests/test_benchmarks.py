@@ -1,5 +1,6 @@
 """The benchmarks run, on tiny data and budgets; what they print is measured, and nothing is timed here."""
 
+import argparse
 import json
 import math
 
@@ -176,6 +177,28 @@ def test_what_a_budget_buys_is_stored_run_by_run_and_goes_on_where_it_was_stoppe
     assert calls == [(False, (4, 8, 8))] * 2 + [(True, (3, 32, 32))] * 3
     assert all(run["n"] == 250 and run["frechet"] > record["ceiling"] * 0.1 for run in record["runs"])
     assert not list(small_savings.glob(".*"))  # no state is left behind
+    latent_savings.quality(32, seed=1, spaces=["pixel"], budgets=[2])
+    assert [run["steps"] for run in json.loads((small_savings / "quality-32-1.json").read_text())["runs"]] == [2]
+
+
+def test_the_bill_measures_what_is_missing_only(small_savings, monkeypatch):
+    measured = []
+
+    def one(command, **_):
+        options = dict(zip(command[4::2], command[5::2], strict=True))
+        row = {"space": options["--space"], "size": int(options["--size"]), "batch": int(options["--batch"])}
+        measured.append(tuple(row.values()))
+        if len(measured) == 5:
+            raise KeyboardInterrupt
+        return argparse.Namespace(stdout=json.dumps(row))
+
+    monkeypatch.setattr(latent_savings.subprocess, "run", one)
+    with pytest.raises(KeyboardInterrupt):
+        latent_savings.all_costs()
+    latent_savings.all_costs()
+    rows = json.loads((small_savings / "cost.json").read_text())["rows"]
+    assert len(measured) == len(rows) + 1 == 19 and measured[4] == measured[5]  # four were kept
+    assert len({(row["space"], row["size"], row["batch"]) for row in rows}) == 18
 
 
 @pytest.mark.parametrize("space", ["pixel", "latent", "stage"])
