@@ -187,7 +187,7 @@ def run(seed, arms, rarities, device=None, folder=FOLDER, data="ads", **changes)
     """Measures what is missing of one seed and writes it, arm by arm; the record."""
     settings = SETTINGS | changes
     path = folder / f"{NAMES[data]}-{seed}.json"
-    record = begin(path, seed, settings, device or "cpu", data)
+    record, shared = begin(path, seed, settings, device or "cpu", data), {}
     for rarity in rarities:
         wanted = arms or (QUICK if rarity == EVERYTHING else RARE)
         if data != "ads":
@@ -203,6 +203,8 @@ def run(seed, arms, rarities, device=None, folder=FOLDER, data="ads", **changes)
             truth = None
         else:
             experiment, truth = real_experiment(data, seed, device, **settings)
+        for on, vae in shared.items():
+            experiment.context.give(vae, on)
         for name in missing:
             result = measure(experiment, name)
             done[name] = result.as_record(predictions=rarity == EVERYTHING and name in KEPT)
@@ -212,6 +214,8 @@ def run(seed, arms, rarities, device=None, folder=FOLDER, data="ads", **changes)
             print(f"{seed} {rarity} {name:36} {summary(done[name])}", flush=True)
             replace_file(path, (json.dumps(record) + "\n").encode())
         seconds = round(time.perf_counter() - start, 1)
+        if "unlabelled" in experiment.context.seconds:  # it is the same one whatever the rarity
+            shared = {"unlabelled": experiment.context.vae("unlabelled")}
         print(f"{seed} {rarity}: {seconds} s, VAEs {experiment.context.seconds}", flush=True)
     return record
 

@@ -2,8 +2,9 @@
 
 The shipped stage kl-f4-c4, tuned on ads of 32 px with four prices of the KL, from none (an autoencoder) to ten times
 the ELBO's; on the latents of each the same UNet, with the same budget. Stored under `book/data/latent-smoothness/`, one
-file a price and seed: how true the round trip is, how even a path between two ads, how good decoded noise N(0, I), and
-how good the ads that the latent diffusion draws. A file that is there is not made again.
+file a price and seed: how true the round trip is, how far the numbers run ("spread"), how even a path between two ads,
+how good decoded noise N(0, I) is, as it is ("prior") and stretched to each channel's mean and spread ("noise"), and how
+good the ads that the latent diffusion draws. A file that is there is not made again.
 """
 
 import argparse
@@ -57,10 +58,11 @@ def measure(weight, seed):
     record = {"weight": weight, "seed": seed, "kl": float(posterior.kl().mean())}
     record["psnr"] = float((-10 * (trips - real).square().mean((1, 2, 3)).log10()).mean())
     spread = torch.tensor(vae.config["latents_std"], device=device)
+    record["spread"] = float(spread.mean())
     record["cloud"] = float((posterior.variance.mean((0, 2, 3)).sqrt() / spread).mean())  # a cloud's width in all latents'
     record["evenness"] = evenness(vae, real, device)
-    developed = in_parts(lambda z: diffusion.develop(vae, z), blank, device)
-    record["noise"] = frechet(features.describe(developed), target).value
+    for name, decode in (("prior", lambda z: vae.paint(z).clamp(0, 1)), ("noise", lambda z: diffusion.develop(vae, z))):
+        record[name] = frechet(features.describe(in_parts(decode, blank, device)), target).value
     record["ceiling"] = frechet(features.describe(trips), target).value
     record["frechet"] = frechet(features.describe(drawn(vae, latents, seed)), target).value
     return record | {"n": DRAWN, "minutes": (time.monotonic() - start) / 60}

@@ -91,6 +91,23 @@ def test_made_pictures_must_come_from_the_training_part(tiny):
         tiny.run(planted(tiny, right[:3]))
 
 
+def test_unlabelled_pictures_that_are_held_out_are_refused(tiny):
+    for held_out in (tiny.validation, tiny.test):
+        more = torch.cat([part(20, 7).pictures, held_out.pictures[:1]])
+        leaky = Experiment(tiny.train, tiny.validation, tiny.test, unlabelled=lambda more=more: more, vae_steps=2)
+        with pytest.raises(ValueError, match="(validation|test) and unlabelled parts share an identical picture"):
+            leaky.run("big vae: noise 1")
+
+
+def test_an_arm_whose_classifier_would_leave_a_setting_aside_is_refused(tiny):
+    for arm, idle in ((Arm("x", augmentation.duplicates, classifier="hog-svm"), "make"), (Arm("x", resample="smote"), "resample"),
+                      (Arm("x", None, augmentation.vae_domain, "latent-svm", "flip+shift"), "domain and augment")):  # fmt: skip
+        with pytest.raises(ValueError, match=f"'{arm.classifier}' does not use {idle}"):
+            tiny.run(arm)
+    for arm in augmentation.ARMS.values():
+        augmentation.check_fits(arm)
+
+
 def test_nothing_that_is_fitted_sees_a_held_out_picture(tiny, monkeypatch):
     fitted, learned = [], []
     fit, cnn = augmentation.fit, classifiers.cnn

@@ -216,6 +216,7 @@ def test_a_dearer_kl_makes_wider_clouds_and_worse_round_trips(monkeypatch):
     cheap, dear = latent_smoothness.measure(0.0, seed=0), latent_smoothness.measure(10.0, seed=0)
     assert dear["kl"] < 0.7 * cheap["kl"] and dear["cloud"] > cheap["cloud"]
     assert dear["psnr"] < cheap["psnr"] and cheap["ceiling"] < cheap["frechet"]
+    assert dear["spread"] != cheap["spread"] and dear["prior"] != dear["noise"]  # two ways to decode noise
 
 
 def test_the_stored_losses_are_those_of_the_shipped_stages():

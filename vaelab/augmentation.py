@@ -395,6 +395,14 @@ class Arm:
     init: int = 0
 
 
+def check_fits(arm):
+    """Refuses an arm with settings that its classifier would leave aside without a word."""
+    idle = ("resample",) if arm.classifier.startswith("cnn") else ("make", "domain", "augment")
+    given = [name for name in idle if getattr(arm, name) != Arm.__dataclass_fields__[name].default]
+    if given:
+        raise ValueError(f"The classifier {arm.classifier!r} does not use {' and '.join(given)}; choose another, or leave that out.")
+
+
 MOVED, ONE = {"augment": "flip+shift"}, partial(around, noise=1)
 BIG_ONE, BIG_DOMAIN = partial(around, noise=1, on="unlabelled"), partial(vae_domain, on="unlabelled")
 CNN_ARMS = [
@@ -474,7 +482,7 @@ class Experiment:
         for part in (train, validation, test):
             classifiers.check_labels(part.pictures, part.labels)
         self.train, self.validation, self.test, self.seed, self.steps = train, validation, test, seed, steps
-        self.context = Context(train, seed, vae_steps, device, unlabelled, states)
+        self.context = Context(train, seed, vae_steps, device, unlabelled and self._apart(unlabelled), states)
         self.factors, self.cut_off, self._done, self._tables = {}, None, {}, {}
 
     @classmethod
@@ -508,9 +516,11 @@ class Experiment:
         """Runs an `Arm`, or one of `ARMS` by name: a `Result`.
 
         Raises:
-            ValueError: if a made picture names a source outside the training part, or is one of the pictures held out.
+            ValueError: if a made picture names a source outside the training part, or is one of the pictures held out;
+                if an arm has settings that its classifier does not use.
         """
         arm, start = models.choose("arm", arm, ARMS) if isinstance(arm, str) else arm, time.perf_counter()
+        check_fits(arm)
         key = replace(arm, name="", tuned=False)
         if key not in self._done:
             batch = self.checked(arm.make(self.train, self.context)) if arm.make else None
@@ -539,6 +549,17 @@ class Experiment:
         """What leaks: the training and the validation part as one, and a `Context` of both."""
         known = together(self.train, self.validation)
         return known, Context(known, self.seed, self.context.vae_steps, self.context.device)
+
+    def _apart(self, unlabelled):
+        """`unlabelled`, which refuses to give a picture that is held out."""
+
+        def pictures():
+            given = unlabelled()
+            unknown = Labelled(given, torch.zeros(len(given)))
+            check_apart({"validation": self.validation, "test": self.test, "unlabelled": unknown})
+            return given
+
+        return pictures
 
     def checked(self, batch):
         """A `Made` that is what it says, with distances to the training part filled in."""
