@@ -3,9 +3,10 @@
     python -m benchmarks.latent_sampling             400 pictures a row, by steps, guidance and where the latents come from
     python -m benchmarks.latent_sampling --rows NAME …  these rows again
 
-All rows are compared with the same 400 ads that no network has seen; the told ones are told what these show. Each row
-is stored as soon as it is done; a second call goes on where the first stopped, and begins anew if a checkpoint
-changed. 10 minutes of one thread.
+All rows are compared with the same 400 ads that no network has seen; the told ones are told what these show. "Another
+theme": the ads with the theme of another 400, by words, or halfway to these on the way between two latents. Each row is
+stored as soon as it is done; a second call goes on where the first stopped, and begins anew if a checkpoint
+changed. 12 minutes of one thread.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from tqdm import trange
 
 from vaelab import diffusion, features, metrics, novelty, preservation, pretrained
 from vaelab.data import ads, prompts
+from vaelab.recipes import shipped
 
 RESULTS = Path(__file__).parents[1] / "book" / "data" / "latent-sampling.json"
 STAGE, MODEL, N, BATCH = "kl-f4-c4-64px", "ldm-ads.safetensors", 400, 25
@@ -31,8 +33,12 @@ DRAWN = {
     **{f"{steps} steps": {"steps": steps} for steps in (5, 10, 20, 50)},
     **{f"guidance {g}": {"steps": 20, "guidance": float(g)} for g in (2, 4)},
     "told nothing": {"steps": 20, "told": False},
+    "another theme, by words": {"steps": 20},
 }
-MADE = ("other real ads", "round trips", "N(0, I)", "one Gaussian", *DRAWN)
+CHAPTER5, CHAPTER4 = "vae-case-128", "vae-ads-128"  # their codes are addresses, not maps
+HALFWAY = ("another theme, halfway", "another theme, halfway in chapter 4")
+MADE = ("other real ads", "round trips", "N(0, I)", "one Gaussian", "chapter 5", *DRAWN, *HALFWAY)
+THEME = 1  # its place among the words
 SPREAD = tuple(f"spread {g}" for g in (0, 1, 2, 4))  # four prompts of two words, 50 seeds each
 SHORT = ("a can in summer", "a jar in winter", "a bottle at harvest", "a tube for everyday")
 FIXED = ("position", "headline", "badge", "call_to_action", "face")  # what no prompt can ask for
@@ -85,12 +91,16 @@ def in_batches(function, values):
     return torch.cat([function(part) for part in values.split(BATCH)])
 
 
+@torch.no_grad()
 def made(name):
     """The pictures of one row."""
     if name in DRAWN:
         settings = dict(DRAWN[name])
-        words = prompts.words_of(factors("real")) if settings.pop("told", True) else None
-        return draw(words=words, **settings)
+        return draw(words=asked_for(name) if settings.pop("told", True) else None, **settings)
+    if name in HALFWAY:
+        return halfway(stage() if name == HALFWAY[0] else shipped(CHAPTER4))
+    if name == "chapter 5":
+        return shipped(CHAPTER5).sample(N, torch.Generator().manual_seed(SEEDS["noise"]))
     if name == "other real ads":
         return pictures("other")
     if name == "round trips":
@@ -98,6 +108,20 @@ def made(name):
     noise = torch.randn(N, *SHAPE, generator=torch.Generator().manual_seed(SEEDS["noise"]))
     raw = noise if name == "N(0, I)" else one_gaussian(noise)
     return in_batches(stage().paint, raw).clamp(0, 1)
+
+
+def asked_for(name):
+    """The words `(N, 4)` that the pictures of a row are to show: those of the real ads, or another's theme."""
+    words = prompts.words_of(factors("real"))
+    if name.startswith("another theme"):
+        words[:, THEME] = prompts.words_of(factors("other"))[:, THEME]
+    return words
+
+
+def halfway(vae):
+    """The middle of the way between the codes of each ad and of the one with the other theme, decoded."""
+    codes = [in_batches(lambda x: vae.encode(x).mean, pictures(name)) for name in ("real", "other")]
+    return in_batches(lambda z: vae.decode(z).mean, sum(codes) / 2).clamp(0, 1)
 
 
 def one_gaussian(noise):
@@ -161,7 +185,7 @@ def measured(name):
     )
     kernel = metrics.kid(target, seen)
     new = novelty.novelty(x, pictures("archive"), pictures("held_out"))
-    words, asked = obtained(x), prompts.words_of(factors("real"))
+    words, asked = obtained(x), asked_for(name)
     changed, of = changed_words(x, real)
     return {
         "name": name, "n": len(x), "frechet": metrics.frechet(target, seen).value, "frechet_limit": distance.limit,
@@ -194,6 +218,9 @@ def variety(x):
 
 def digest(name):
     """Of the checkpoints that a row depends on: a row of another is made again."""
+    alone = {"chapter 5": CHAPTER5, HALFWAY[1]: CHAPTER4}
+    if name in alone:
+        return hashlib.sha256((pretrained.CHECKPOINTS / f"{alone[name]}.safetensors").read_bytes()).hexdigest()[:16]
     files = [pretrained.CHECKPOINTS / STAGE / pretrained.WEIGHTS]
     files += [pretrained.CHECKPOINTS / MODEL] if name in DRAWN or name in SPREAD[1:] else []
     return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
