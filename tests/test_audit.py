@@ -67,7 +67,11 @@ def done(folder, vae, tmp_path_factory):
 
 
 def record_of(out):
-    return json.loads((out / "audit.json").read_text(encoding="utf-8"))
+    """The report's JSON, without how long it took."""
+    whole = json.loads((out / "audit.json").read_text(encoding="utf-8"))
+    if whole["finished"]:
+        assert whole.pop("seconds_per_megapixel") > 0 and all(picture.pop("seconds") >= 0 for picture in whole["pictures"])
+    return whole
 
 
 def pictures_of(out):
@@ -123,7 +127,10 @@ def test_the_numbers_are_those_of_the_round_trip(folder, vae, done):
 def test_the_json_says_what_made_it(done, vae):
     whole, sha = record_of(done[0]), pretrained.load(vae).source.sha256
     assert whole["made_by"] == "vaelab" and whole["finished"] is True and whole["vaelab"]
-    assert whole["vae"] == {"name": str(vae), "sha256": sha, "shipped": False, "factor": 4, "latent_channels": 4}
+    size = sum(weight.numel() for weight in pretrained.load(vae).parameters()) * 4 / 1e6
+    facts = {"name": str(vae), "sha256": sha, "shipped": False, "factor": 4, "latent_channels": 4, "megabytes": size}
+    assert whole["vae"] == facts
+    assert whole["mean_psnr"] == pytest.approx(np.mean([picture["psnr"] for picture in whole["pictures"]]))
     assert whole["settings"] == {"ocr": False, "whole": 128, "tile": 96, "overlap": 16}
     assert whole["thresholds"]["flat"] == ["colour", 2, 5] and whole["left_out"] == []
 
@@ -206,6 +213,7 @@ def test_the_verdict_counts_pictures_that_have_such_regions():
     assert words == "Small text is lost in 1 of 2 pictures; faces lose some detail; flat colours are safe."
     assert advice == "Set text and logos as live type over the finished picture; do not let a generator redraw them."
     assert verdict([{"regions": [region("text", 2, height=60)]}] * 3, True)[0] == "Text is lost in all 3 pictures."
+    assert verdict([{"regions": [region("text", 2, height=60)]}] * 2, True)[0] == "Text is lost in both pictures."
     assert verdict([{"regions": []}], False)[0] == "Text was not looked at."
     assert verdict([{"regions": []}], True)[0] == "Nothing was found that could be judged."
 
@@ -449,6 +457,7 @@ def test_a_crop_lies_in_the_picture_around_the_middle_of_its_region(box):
 def test_many_pictures_are_spread_over_pages_of_bounded_size(done, tmp_path):
     """The first page of a thousand pictures with long names is below 5 MB, and every picture is on one page."""
     whole, (first, *_) = record_of(done[0]), record_of(done[0])["pictures"]
+    whole["seconds_per_megapixel"] = 1.0
     whole["pictures"] = [first | {"file": f"{i:04}{'ü&' * 100}.png", "notes": ["Changed"]} for i in range(1000)]
     write_lists(tmp_path, whole)
     pages = [tmp_path / "index.html", *(tmp_path / f"index-{i}.html" for i in range(2, 1000 // PER_PAGE + 1))]

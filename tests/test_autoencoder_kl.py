@@ -143,6 +143,18 @@ def test_no_batch_is_felt():
         assert_close(torch.cat([vae.reconstruct(one) for one in x.split(1)]), vae.reconstruct(x), **NEAR)
 
 
+def test_slices_give_the_whole_batch_in_order_and_never_see_more(monkeypatch):
+    vae, x, seen = small(), pictures(5), []
+    code = vae.code
+    monkeypatch.setattr(vae, "code", lambda part: seen.append(len(part)) or code(part))
+    with torch.no_grad():
+        whole = vae.reconstruct(x)
+        for at_once, parts in ((1, [1] * 5), (2, [2, 2, 1]), (9, [5])):
+            seen.clear()
+            assert_close(vae.reconstruct(x, at_once=at_once), whole, **NEAR)
+            assert seen == parts
+
+
 def test_log_variance_is_clamped_as_in_diffusers():
     vae, x = small(), pictures()
     with torch.no_grad():

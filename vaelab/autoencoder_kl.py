@@ -236,13 +236,17 @@ class AutoencoderKL(nn.Module):
         """Raw latents `(N, latent, h, w)` -> the distribution of the picture; its `.mean` is `paint(z)`."""
         return Gaussian(self.paint(z), self.log_sigma)
 
-    def reconstruct(self, x, tile=None, overlap=None):
+    def reconstruct(self, x, tile=None, overlap=None, at_once=None):
         """The round trip through the posterior's mean, `(N, C, H, W)`, for any H and W; deterministic.
 
         Args:
             tile, overlap: pixels a side of the pieces it is done in, and that two of them share (default: all in
                 one; a quarter); multiples of `factor`. See `tiled`.
+            at_once: pictures that go through together (default: all); less memory, the same result. 1 is what
+                diffusers calls slicing.
         """
+        if at_once is not None:
+            return torch.cat([self.reconstruct(part, tile, overlap) for part in x.split(at_once)])
         height, width = x.shape[-2:]
         padding = (0, -width % self.factor, 0, -height % self.factor)
         x = F.pad(x, padding, mode="replicate") if any(padding) else x
