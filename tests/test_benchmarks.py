@@ -9,7 +9,16 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from benchmarks import five_losses, latent_savings, latent_smoothness, mnist, optimizers, peers, throughput
+from benchmarks import (
+    audit_memory,
+    five_losses,
+    latent_savings,
+    latent_smoothness,
+    mnist,
+    optimizers,
+    peers,
+    throughput,
+)
 from vaelab import fidelity, recipes_kl
 from vaelab.autoencoder_kl import AutoencoderKL
 from vaelab.distributions import BernoulliLikelihood
@@ -253,3 +262,14 @@ def test_optimizers_are_compared_on_the_same_diffusion():
     assert untouched == pytest.approx(too, abs=1e-5) and 0.5 < untouched < 3 and "v" in unit  # v has variance 1
     moved = [result(optimizer, 0.01) for optimizer in (optimizers.adamw, optimizers.Muon)]
     assert abs(moved[0] - untouched) > 1e-4 and abs(moved[1] - untouched) > 1e-4 and moved[0] != moved[1]
+
+
+# The audit's memory
+
+
+def test_the_memory_of_an_audit_is_that_of_its_own_process(tmp_path):
+    found = audit_memory.measure(64)
+    assert found["size"] == 64 and 0.1 < found["gib"] < 2 and found["processor_seconds"] > 0
+    assert audit_memory.sheet(600).size == (600, 600)
+    audit_memory.sd_size(tmp_path, block_out_channels=(32, 64), layers_per_block=1)
+    assert AutoencoderKL.from_pretrained(tmp_path).factor == 2
