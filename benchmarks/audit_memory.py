@@ -64,7 +64,10 @@ def main():
     asked = parser.parse_args()
     if asked.size < 32:
         parser.error("an audit needs pictures of 32 pixels a side or more.")
-    print(json.dumps(measure(asked.size, asked.vae)))
+    try:
+        print(json.dumps(measure(asked.size, asked.vae)))
+    except subprocess.CalledProcessError as error:
+        parser.error(error.stderr.decode().strip().splitlines()[-1])
 
 
 if __name__ == "__main__":

@@ -207,6 +207,8 @@ def main():
     if asked.part == "quality" and (asked.space == "stage" or asked.size not in MEASURED):
         sizes = " or ".join(map(str, MEASURED))
         parser.error(f"quality is measured at --size {sizes}, and of --space pixel or latent.")
+    if min(asked.steps or BUDGETS) < 1:
+        parser.error("a budget of --steps is 1 or more.")
     torch.set_num_threads(1)
     if asked.part == "row":
         print(json.dumps(cost(asked.space or "latent", asked.size, asked.batch)))
