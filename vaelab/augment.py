@@ -40,7 +40,7 @@ from vaelab.training import progress_bar
 
 PARTS = Path(__file__).with_suffix(".html").read_text(encoding="utf-8")
 PARTS = dict(re.findall(r"<!-- ([\w-]+) -->\n([^\0]*?)\n*(?=<!-- |\Z)", PARTS))  # as audit.html is written
-# Chosen so that 1,100 ads at 64 pixels take less than five minutes of one processor core; chapter 9 trains its VAE for
+# Chosen so that 1,100 ads at 64 pixels take three minutes on two processor cores; chapter 9 trains its VAE for
 # 1,700 steps at 32 pixels. The classifier sees all ads at 32 pixels, as there: at 64 it would cost twice as much.
 VAE_STEPS, STEPS, JUDGED = 700, 300, 32
 SPLITS = 3
