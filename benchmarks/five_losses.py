@@ -67,6 +67,9 @@ def measured(vae, pictures):
     larger = recipes_kl.held_out_ads(30, LARGER)
     figures |= {"ms_ssim": fidelity.ms_ssim(larger, trips(vae, larger)).mean()}
     figures |= {"detail_in_place": in_place, "power": power}
+    with torch.no_grad():
+        posterior = vae.encode(pictures)
+        figures |= {"kl": posterior.kl().mean(), "spread": posterior.mean.std(), "sigma": vae.log_sigma.exp()}
     distance = recipes_kl.perceptual_distance()
     with torch.no_grad():
         figures["perceptual"] = distance(pictures, back).mean()

@@ -63,14 +63,20 @@ class Stage1(nn.Module):
         perceptual: a `PerceptualDistance`, frozen; the distance is charged once for every colour value and divided
             by 2σ², as if it were added to each squared error (LDM does so by broadcasting and does not say it).
         discriminator: a `PatchDiscriminator`; it learns from the same batches, in the same step.
+        sigma: a number fixes σ there instead of learning it.
+        adaptive: False leaves the adversarial term as the discriminator says it, without `adaptive_weight`.
     """
 
-    def __init__(self, vae, error="l2", perceptual=None, discriminator=None):
+    def __init__(self, vae, error="l2", perceptual=None, discriminator=None, sigma=None, adaptive=True):
         super().__init__()
         if error not in ("l1", "l2"):
             raise ValueError(f"error is 'l1' or 'l2', and {error!r} was given.")
+        if sigma is not None and not sigma > 0:
+            raise ValueError(f"sigma is the width of a density and lies above 0; {sigma!r} was given.")
         self.vae, self.error, self.perceptual, self.discriminator = vae, error, perceptual, discriminator
-        self.log_variance = nn.Parameter(2 * vae.log_sigma.detach().clone())  # a parameter, so the optimiser has it
+        self.adaptive = adaptive
+        log_sigma = vae.log_sigma.detach() if sigma is None else torch.full_like(vae.log_sigma, math.log(sigma))
+        self.log_variance = nn.Parameter(2 * log_sigma, requires_grad=sigma is None)  # so the optimiser has it
         if perceptual is not None:
             perceptual.requires_grad_(False)
 
@@ -95,7 +101,8 @@ class Stage1(nn.Module):
         if self.discriminator is not None:
             frozen = {name: p.detach() for name, p in self.discriminator.named_parameters()}
             adversarial = -torch.func.functional_call(self.discriminator, frozen, (painted,))
-            adversarial = adversarial * self.adaptive_weight(reconstruction - perceptual, adversarial)
+            if self.adaptive:
+                adversarial = adversarial * self.adaptive_weight(reconstruction - perceptual, adversarial)
             real, fake = self.discriminator(x), self.discriminator(painted.detach())
             discrimination = 0.5 * (F.relu(1 - real) + F.relu(1 + fake))
         return Stage1Terms(
