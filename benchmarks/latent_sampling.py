@@ -26,7 +26,7 @@ from vaelab.recipes import shipped
 RESULTS = Path(__file__).parents[1] / "book" / "data" / "latent-sampling.json"
 STAGE, MODEL, N, BATCH = "kl-f4-c4-64px", "ldm-ads.safetensors", 400, 25
 SEEDS = {"real": 700, "other": 701, "held_out": 702, "archive": 100, "palettes": 800, "noise": 0}
-ARCHIVE, FITTED = 6000, 2000  # ads that stage 2 learned from, and of these: for the Gaussian
+ARCHIVE, FITTED = 12000, 2000  # ads that stage 2 learned from, and of these: for the Gaussian
 SHAPE = (4, 16, 16)  # of the latents
 KEPT = 24  # pictures of each row whose words are stored, for the chapter to compare with
 DRAWN = {

@@ -1,6 +1,8 @@
 """The parts of latent diffusion that ship, and their recipes at a small scale."""
 
 import json
+import math
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -87,8 +89,36 @@ def test_tuning_starts_from_the_plain_stage_and_moves_it():
     assert not torch.equal(tuned["l2"].code(x), tuned["sharp"].code(x))
 
 
+def test_each_tuning_leaves_out_what_its_name_says():
+    whole = recipes_kl.tuned("sharp")
+    without = {
+        "perceptual": ("objective", "adversarial_weight", 0.0), "adversarial": ("objective", "perceptual_weight", 0.0),
+        "no kl": ("objective", "kl_weight", 0.0), "fixed sigma": ("sigma", 1.0),
+        "fixed weight, small": ("adaptive", False),
+    }  # fmt: skip
+    for loss, (*path, value) in without.items():
+        part = recipes_kl.tuned(loss)
+        changed = replace(whole.objective, **{path[1]: value}) if len(path) == 2 else value
+        assert part == replace(whole, **{path[0]: changed}) != whole, loss
+    late, at_once = (recipes_kl.tuned(f"from nothing, {when}") for when in ("late", "at once"))
+    assert at_once == replace(late, objective=replace(late.objective, adversarial_start=0)) != late
+    assert late.start == "" and late.objective.adversarial_start == late.steps // 2
+
+
+@pytest.mark.parametrize(("loss", "sigma", "adaptive"), [("fixed sigma", 1.0, True), ("fixed weight, small", None, False)])
+def test_a_tuning_trains_with_the_stage_that_it_describes(monkeypatch, loss, sigma, adaptive):
+    seen = []
+    monkeypatch.setattr(recipes_kl, "fit", lambda stage, *_, **settings: seen.append((stage, settings)))
+    recipes_kl.train(recipes_kl.tuned(loss), recipes_kl.cut_outs(share=0.004), 3)
+    ((stage, settings),) = seen
+    assert (stage.adaptive, settings["objective"]) == (adaptive, recipes_kl.tuned(loss).objective)
+    assert stage.log_variance.requires_grad == (sigma is None)
+    if sigma:
+        assert float(stage.log_variance.detach()) == pytest.approx(2 * math.log(sigma))
+
+
 def test_latent_diffusion_of_ads_at_small_scale_and_as_shipped(tmp_path):
-    path, scores = recipes_kl.make_diffusion(folder=tmp_path, share=0.01)
+    path, scores = recipes_kl.make_diffusion(folder=tmp_path, share=0.003)
     shipped = diffusion.load(recipes_kl.CHECKPOINTS / "ldm-ads.safetensors")
     assert diffusion.load(path).config == shipped.config
     vae = AutoencoderKL.from_pretrained(recipes_kl.CHECKPOINTS / "kl-f4-c4-64px")

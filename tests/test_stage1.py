@@ -95,6 +95,12 @@ def test_another_error_is_refused():
         Stage1(Plain(), error="l3")
 
 
+@pytest.mark.parametrize("sigma", [0, -1.0, math.nan])
+def test_a_width_that_is_none_is_refused(sigma):
+    with pytest.raises(ValueError, match="sigma is the width of a density and lies above 0"):
+        Stage1(Plain(), sigma=sigma)
+
+
 def test_every_term_by_hand():
     model, x = stage(), pictures()
     with torch.no_grad():
@@ -137,6 +143,12 @@ def test_the_adversarial_term_is_weighed_as_esser_et_al_do():
     (pull,) = torch.autograd.grad(terms.adversarial.mean(), last)
     assert_close(pull, weight * of_opinion, rtol=1e-3, atol=1e-3)
     assert float(pull.norm()) == pytest.approx(float(of_error.norm()), rel=0.2)
+
+
+def test_without_the_adaptive_weight_the_opinion_is_charged_as_it_is():
+    model, x = stage(adaptive=False), pictures()
+    terms, y = model(x, generator=noise()), painted(model, x)
+    assert_close(terms.adversarial, -model.discriminator(y).mean((1, 2, 3)), rtol=1e-5, atol=1e-6)
 
 
 def test_the_loss_is_the_weighed_sum():
@@ -266,6 +278,17 @@ def test_sigma_finds_the_error():
     train(model, x, steps=150, objective=Stage1Objective(kl_weight=0.0), learning_rate=0.1)
     error = float((x - Plain().paint(x)).square().mean())
     assert float(model.log_variance.detach().exp()) == pytest.approx(error, rel=0.02)
+
+
+def test_a_fixed_sigma_stays_and_is_that_of_the_density():
+    model, x = stage(sigma=0.5), pictures()
+    normal = torch.distributions.Normal(painted(model, x), 0.5).log_prob(x).sum((1, 2, 3))
+    assert_close(model(x, generator=noise()).reconstruction, normal, rtol=1e-5, atol=1e-3)
+    before = state(model)
+    train(model, x, steps=4)
+    assert torch.equal(model.log_variance, before["log_variance"])
+    assert not torch.equal(model.vae.decoder.conv_out.weight, before["vae.decoder.conv_out.weight"])
+    assert float(model.finish().log_sigma) == pytest.approx(math.log(0.5))
 
 
 def test_finish_leaves_sigma_in_the_vae():

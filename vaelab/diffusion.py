@@ -27,7 +27,7 @@ SAMPLERS = {"epsilon": tuple(KINDS), "v": tuple(KINDS), "flow": ("euler",)}
 
 def check_unit(latents):
     """Refuses latents on another scale than the noise: far from mean 0 and standard deviation 1."""
-    mean, spread = float(latents.mean()), float(latents.std())
+    mean, spread = (float(value.detach()) for value in (latents.mean(), latents.std()))
     if not (0.8 <= spread <= 1.25 and abs(mean) <= 0.5):  # also where one of them is NaN
         cure = "call vae.fit_normaliser(pictures) once, and give vae.normalise(latents)"
         raise ValueError(f"Latents of mean {mean:.3g} and standard deviation {spread:.3g} need to have 0 and 1; {cure}.")
