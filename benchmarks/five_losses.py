@@ -1,9 +1,11 @@
 """One picture, five losses, the same budget: `python -m benchmarks.five_losses`.
 
-Each loss tunes the shipped stage kl-f8-c4 for the same number of steps (`recipes_kl.TUNING`). The tuned stages land
-under `benchmarks/five-losses/`, which is not committed ("sharp" is the one that ships, kl-f8-c4-sharp); a stage that is
-there is not tuned again, and an interrupted one goes on. They are compared on held-out ads and photographs:
-`book/data/five-losses.json`, and `five-losses.png`, a row of pieces a loss, the originals first and the start second.
+Each loss tunes the shipped stage kl-f8-c4 for the same number of steps (`recipes_kl.TUNING`), and so do the losses in
+which something of the whole is missing (`LEFT_OUT`; those that start from nothing learn for longer). The tuned stages
+land under `benchmarks/five-losses/`, which is not committed ("sharp" is the one that ships, kl-f8-c4-sharp); a stage
+that is there is not tuned again, and an interrupted one goes on. They are compared on held-out ads and photographs:
+`book/data/five-losses.json`; `five-losses.png`, a row of pieces a loss, the originals first and the start second; and
+`losses-left-out.png`, the originals and the rows of `LEFT_OUT`. Ten minutes of one core a loss, three with a GPU.
 """
 
 import argparse
@@ -32,9 +34,10 @@ def cut_outs():
 
 
 def tuned(loss, folder=FOLDER):
-    """The stage tuned with a loss, from its folder or newly made."""
-    if loss == "sharp":
-        return AutoencoderKL.from_pretrained(recipes_kl.CHECKPOINTS / f"{START}-sharp")
+    """The stage tuned with a loss, from its folder or newly made; "start" and "sharp" ship."""
+    ships = {"start": START, "sharp": f"{START}-sharp"}
+    if loss in ships:
+        return AutoencoderKL.from_pretrained(recipes_kl.CHECKPOINTS / ships[loss])
     path, recipe = folder / loss, recipes_kl.tuned(loss)
     if not path.exists():
         folder.mkdir(exist_ok=True)
@@ -58,38 +61,40 @@ def trips(vae, pictures):
     return torch.cat([vae.reconstruct(part) for part in pictures.split(10)]).clamp(0, 1)
 
 
+@torch.no_grad()
 def measured(vae, pictures):
-    """Fidelity on held-out ads `(N, 3, 128, 128)`; detail is waves of 4 to 8 pixels."""
-    back = trips(vae, pictures)
+    """Fidelity on held-out ads `(N, 3, 128, 128)`; detail is waves of 4 to 8 pixels. The KL is in nats a picture."""
+    back, posterior, larger = trips(vae, pictures), vae.encode(pictures), recipes_kl.held_out_ads(30, LARGER)
     in_place, power = (ruler(pictures, back)[:, 1].nanmean() for ruler in (fidelity.detail_kept, fidelity.power_kept))
+    figures = {
+        "psnr": fidelity.psnr(pictures, back).mean(),
+        "ssim": fidelity.ssim(pictures, back).mean(),
+        "ms_ssim": fidelity.ms_ssim(larger, trips(vae, larger)).mean(),
+        "detail_in_place": in_place,
+        "power": power,
+        "kl": posterior.kl().mean(),
+        "spread": posterior.mean.std(),
+        "sigma": vae.log_sigma.exp(),
+        "perceptual": recipes_kl.perceptual_distance()(pictures, back).mean(),
+    }
     smallest = legibility.smallest_legible(lambda x: trips(vae, x), range(10, 31)).height
-    figures = {"psnr": fidelity.psnr(pictures, back).mean(), "ssim": fidelity.ssim(pictures, back).mean()}
-    larger = recipes_kl.held_out_ads(30, LARGER)
-    figures |= {"ms_ssim": fidelity.ms_ssim(larger, trips(vae, larger)).mean()}
-    figures |= {"detail_in_place": in_place, "power": power}
-    with torch.no_grad():
-        posterior = vae.encode(pictures)
-        figures |= {"kl": posterior.kl().mean(), "spread": posterior.mean.std(), "sigma": vae.log_sigma.exp()}
-    distance = recipes_kl.perceptual_distance()
-    with torch.no_grad():
-        figures["perceptual"] = distance(pictures, back).mean()
-    return {name: float(value) for name, value in figures.items()} | {"smallest_capitals": smallest}
+    figures = {name: float(value) for name, value in figures.items()} | {"smallest_capitals": smallest}
+    print(figures, flush=True)
+    return figures
 
 
 def main():
     argparse.ArgumentParser(prog="python -m benchmarks.five_losses", description=__doc__).parse_args()
     torch.set_num_threads(1)
     ads, pieces = recipes_kl.held_out_ads(), originals()
-    rows, pictures = {}, [pieces]
-    for loss in ("start", *recipes_kl.TUNING):
-        vae = AutoencoderKL.from_pretrained(recipes_kl.CHECKPOINTS / START) if loss == "start" else tuned(loss)
-        rows[loss] = measured(vae, ads)
-        pictures.append(trips(vae, pieces))
-        print(loss, rows[loss], flush=True)
     record = {"made_by": "python -m benchmarks.five_losses", "steps": recipes_kl.tuned("l2").steps, "start": START}
-    record |= {"n": len(ads), "pieces": NAMES, "rows": rows}
+    record |= {"n": len(ads), "pieces": NAMES}
+    losses = {"five-losses": ("rows", ("start", *recipes_kl.TUNING)), "losses-left-out": ("left_out", recipes_kl.LEFT_OUT)}
+    for picture, (key, names) in losses.items():
+        stages = {loss: tuned(loss) for loss in names}
+        record[key] = {loss: measured(vae, ads) for loss, vae in stages.items()}
+        sheet(torch.stack([pieces, *(trips(vae, pieces) for vae in stages.values())])).save(DATA / f"{picture}.png", optimize=True)
     replace_file(DATA / "five-losses.json", (json.dumps(record, indent=1) + "\n").encode())
-    sheet(torch.stack(pictures)).save(DATA / "five-losses.png", optimize=True)
 
 
 def sheet(pictures):

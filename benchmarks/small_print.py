@@ -21,6 +21,12 @@ STAGES = ("kl-f4-c16", "kl-f4-c4", "kl-f8-c16", "kl-f8-c4", "kl-f8-c4-sharp")
 HEIGHTS = {4: range(5, 17), 8: range(8, 27), None: range(5, 27)}  # of capitals in pixels, by the stage's factor
 LEVEL, LARGEST = 0.95, 40
 OTHER_FACES = ("condensed", "serif")
+# Three more lists of words, as long as that of `legibility`: how much a limit depends on what is written.
+OTHER_WORDS = (
+    ("WINTER DEAL", "COLD BREWED", "SHOP ONLINE", "OLD RECIPE", "HALF PRICE", "GROWN LOCAL", "TAKE 5 PAY 4", "ONLY 18 CENT"),
+    ("SPRING FAIR", "PURE JUICE", "CALL US NOW", "LIGHT ROAST", "GREAT VALUE", "BAKED TODAY", "GET 6 FOR 5", "NET WT 70 G"),
+    ("AUTUMN DAYS", "RICH AROMA", "VISIT US", "NEW LABEL", "SAVE MONEY", "FROM NORWAY", "2 IN A PACK", "BEST BY 0391"),
+)
 CAPTIONS = ("ORDER TODAY", "BEST PRICE", "340 G", "31 AUGUST")  # to tell typefaces by
 
 # Labels for the second stage: what each says is also its prompt. LETTERS is the height of the capitals, chosen where
@@ -58,9 +64,9 @@ def trip(name, pictures):
     return torch.cat([stage(name).reconstruct(x[None]) for x in pictures]).clamp(0, 1)
 
 
-def share_read(name, height, typeface="geometric"):
+def share_read(name, height, typeface="geometric", words=legibility.WORDS):
     """Share of the characters of a letter sheet that are read after the round trip."""
-    sheet = legibility.letter_sheet([height], typeface=typeface)[0]
+    sheet = legibility.letter_sheet([height], words, typeface)[0]
     return legibility.character_accuracy(" ".join(sheet.words), read(trip(name, sheet.picture[None])[0]))
 
 
@@ -79,14 +85,19 @@ def first_read(shares):
     return max(below) + 1 if below else min(map(int, shares))
 
 
-def limit(name, typeface):
-    """The height at which reading breaks down: from the first typeface's height up until it is read, then down."""
+def limit(name, typeface="geometric", words=legibility.WORDS):
+    """The height at which reading breaks down: from that of the stage's curve up until it is read, then down."""
     height = first_read(stored()[f"curve {name}"]["value"])
-    while height < LARGEST and share_read(name, height, typeface) < LEVEL:
+    while height < LARGEST and share_read(name, height, typeface, words) < LEVEL:
         height += 1
-    while height > heights(name)[0] and share_read(name, height - 1, typeface) >= LEVEL:
+    while height > heights(name)[0] and share_read(name, height - 1, typeface, words) >= LEVEL:
         height -= 1
     return height
+
+
+def limits(name):
+    """The height at which reading breaks down, for each of four lists of words."""
+    return [limit(name, words=words) for words in (legibility.WORDS, *OTHER_WORDS)]
 
 
 def typefaces(name):
@@ -194,6 +205,8 @@ def jobs():
     yield "curve untouched", (None, partial(curve, None))
     for name in shipped():
         yield f"curve {name}", (name, partial(curve, name))
+    for name in shipped():
+        yield f"word lists {name}", (name, partial(limits, name))
     for typeface in OTHER_FACES:
         for name in shipped():
             yield f"limit {typeface} {name}", (name, partial(limit, name, typeface))

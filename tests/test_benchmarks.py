@@ -230,7 +230,7 @@ def test_a_dearer_kl_makes_wider_clouds_and_worse_round_trips(monkeypatch):
 
 def test_the_stored_losses_are_those_of_the_shipped_stages():
     stored = json.loads((five_losses.DATA / "five-losses.json").read_text())
-    assert set(stored["rows"]) == {"start", *recipes_kl.TUNING}
+    assert set(stored["rows"]) == {"start", *recipes_kl.TUNING} and set(stored["left_out"]) == set(recipes_kl.LEFT_OUT)
     ads = recipes_kl.held_out_ads(20)
     for loss, name in (("start", "kl-f8-c4"), ("sharp", "kl-f8-c4-sharp")):
         vae = AutoencoderKL.from_pretrained(recipes_kl.CHECKPOINTS / name)

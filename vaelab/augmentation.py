@@ -12,7 +12,7 @@ high ("placebo"), both classes, and all pictures blurred alike ("one domain").
 """
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -398,7 +398,7 @@ class Arm:
 def check_fits(arm):
     """Refuses an arm with settings that its classifier would leave aside without a word."""
     idle = ("resample",) if arm.classifier.startswith("cnn") else ("make", "domain", "augment")
-    given = [name for name in idle if getattr(arm, name) != Arm.__dataclass_fields__[name].default]
+    given = [one.name for one in fields(arm) if one.name in idle and getattr(arm, one.name) != one.default]
     if given:
         raise ValueError(f"The classifier {arm.classifier!r} does not use {' and '.join(given)}; choose another, or leave that out.")
 

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from vaelab import latent, plots, recipes
-from vaelab.data import ads, journeys
+from vaelab import diffusion, latent, plots, pretrained, recipes
+from vaelab.data import ads, journeys, prompts
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 GAP = 14
@@ -26,7 +26,8 @@ CAMPAIGN = (
     ("jar", "cream", "summer", "short", True, False),
     ("pouch", "night", "launch", "short", False, False),
 )
-STEPS = 8  # of the walk from the house look to the summer campaign
+STEPS = 8  # of the walk from the house look to the summer campaign, and of the way out of the noise
+ORDER, SEED, SHOWN = "a bottle at harvest, clay, scenic", 1, (0, 1, 2, 4, 7, 12, 24)  # of 25 steps
 CELLS = (12, 8)  # columns and rows of the map
 # Where the walk over the map goes: from a lime can by night round to a blueberry can by day
 STOPS = torch.tensor([[-2.2, 0.3], [-0.9, -0.9], [0.6, 0.6], [2.2, -0.3], [1.1, -2.1]])
@@ -41,13 +42,16 @@ def main():
 
 
 def hero():
-    """Six ads; a walk from a house look to a campaign; the map of a two-number model, and what is drawn on a walk there."""
+    """Six ads; a walk from a house look to a campaign; noise that becomes an ad; the map of a model of two numbers, and
+    what is drawn on a walk there."""
     below = map_and_walk(columns=4, rows=2, cell=45)
     large, small = ((below.width + GAP) // n - GAP for n in (len(CAMPAIGN), STEPS))
-    canvas = Image.new("RGB", (below.width, large + small + 2 * GAP + below.height), "white")
+    second, third, fourth = large + GAP, large + small + 2 * GAP, large + 2 * small + 3 * GAP
+    canvas = Image.new("RGB", (below.width, fourth + below.height), "white")
     paste_tiles(canvas, campaign(2 * large), (0, 0), len(CAMPAIGN), large)
-    paste_tiles(canvas, season(STEPS), (0, large + GAP), STEPS, small)
-    canvas.paste(below, (0, large + small + 2 * GAP))
+    paste_tiles(canvas, season(STEPS), (0, second), STEPS, small)
+    paste_tiles(canvas, out_of_the_noise(), (0, third), STEPS, small)
+    canvas.paste(below, (0, fourth))
     return canvas
 
 
@@ -88,6 +92,16 @@ def season(n):
     """The walk of chapter 4, drawn by its model: `(n, 3, 128, 128)`."""
     ends = journeys.render(journeys.way("jar", "summer", 2), 128)
     return latent.path(recipes.shipped("vae-journey-128px"), *ends, n)
+
+
+@torch.no_grad()
+def out_of_the_noise():
+    """What chapter 7's diffusion expects to come out of its noise, after some of 25 steps: `(8, 3, 64, 64)`."""
+    vae, model = pretrained.load("kl-f4-c4-64px"), diffusion.load(pretrained.CHECKPOINTS / "ldm-ads.safetensors")
+    noise = torch.randn(1, *model.shape, generator=torch.Generator().manual_seed(SEED))
+    random = torch.Generator().manual_seed(SEED)
+    _, expected = diffusion.sample(model, 1, 25, prompts.prompt(ORDER), guidance=2, generator=random, keep=True)
+    return diffusion.develop(vae, torch.cat([noise, expected[list(SHOWN), 0]]))
 
 
 def walk(n):
