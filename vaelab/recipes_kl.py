@@ -22,7 +22,8 @@ from vaelab.training import adamw, evaluate, fit
 
 # Photographs that a VAE stage learns from. The face, the pages, brick, grass and gravel are never among them.
 PHOTOS = ("camera", "cat", "coffee", "coins", "rocket")
-ADS, CUTS, PATCH = 3000, 4, 64
+ADS, CUTS, PATCH, WHOLE_ADS = 3000, 4, 64, 4000
+DIFFUSION_ADS, DIFFUSION_STEPS, DIFFUSION_BATCH = 12000, 4500, 256
 
 
 def cut_outs(share=1.0, seed=100):
@@ -45,8 +46,8 @@ def held_out_ads(n=100, size=2 * PATCH):
 
 
 def whole_ads(share=1.0, size=PATCH):
-    """Ads, whole: what the small latent diffusion is about; 4,000 of them."""
-    return (255 * ads.render(ads.sample_factors(math.ceil(4000 * share), 100), size)).round().byte()
+    """Ads, whole: what the stage of the small latent diffusion is tuned on."""
+    return (255 * ads.render(ads.sample_factors(math.ceil(WHOLE_ADS * share), 100), size)).round().byte()
 
 
 def click_case(share=1.0, part="train"):
@@ -241,11 +242,11 @@ def make_diffusion(name="ldm-ads", folder=CHECKPOINTS, share=1.0, stage="kl-f4-c
     """
     vae, state = AutoencoderKL.from_pretrained(CHECKPOINTS / stage).to(gpu_or_cpu()), Path(folder) / f".{name}.state"
     with torch.no_grad():
-        latents = diffusion_rows(vae, ads.sample_factors(math.ceil(12000 * share), seed=100))
+        latents = diffusion_rows(vae, ads.sample_factors(math.ceil(DIFFUSION_ADS * share), seed=100))
         held_out = diffusion_rows(vae, ads.sample_factors(300, seed=200))
     model = new_diffusion()
-    settings = {"batch_size": 256, "learning_rate": 0.02, "ema": 0.999, "record_every": 100, "checkpoint": state}
-    fit(model, latents, steps=math.ceil(4500 * share), optimizer=Muon, **settings)
+    settings = {"batch_size": DIFFUSION_BATCH, "learning_rate": 0.02, "ema": 0.999, "record_every": 100, "checkpoint": state}
+    fit(model, latents, steps=math.ceil(DIFFUSION_STEPS * share), optimizer=Muon, **settings)
     scores = {"error": -float(evaluate(model, held_out).reconstruction)}
     record = {"made_by": f"python -m vaelab.recipes {name}", "held_out": scores, "stage": stage}
     path = diffusion.save(model, Path(folder) / f"{name}.safetensors", half=True, record=record)
