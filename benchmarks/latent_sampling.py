@@ -3,7 +3,8 @@
     python -m benchmarks.latent_sampling             400 pictures a row, by steps, guidance and where the latents come from
     python -m benchmarks.latent_sampling --rows NAME …  these rows again
 
-All rows are compared with the same 400 ads that no network has seen; the told ones are told what these show. "Another
+All rows are compared with the same 400 ads that no network has seen; the told ones are told what these show. Whether
+they are copies is asked of all ads that stage 2 learned from, against as many that it did not. "Another
 theme": the ads with the theme of another 400, by words, or halfway to these on the way between two latents. Each row is
 stored as soon as it is done; a second call goes on where the first stopped, and begins anew if a checkpoint
 changed. 12 minutes of one thread.
@@ -19,14 +20,14 @@ import torch
 from torch.nn import functional as F
 from tqdm import trange
 
-from vaelab import diffusion, features, metrics, novelty, preservation, pretrained
+from vaelab import diffusion, features, metrics, novelty, preservation, pretrained, recipes_kl
 from vaelab.data import ads, prompts
 from vaelab.recipes import shipped
 
 RESULTS = Path(__file__).parents[1] / "book" / "data" / "latent-sampling.json"
 STAGE, MODEL, N, BATCH = "kl-f4-c4-64px", "ldm-ads.safetensors", 400, 25
 SEEDS = {"real": 700, "other": 701, "held_out": 702, "archive": 100, "palettes": 800, "noise": 0}
-ARCHIVE, FITTED = 12000, 2000  # ads that stage 2 learned from, and of these: for the Gaussian
+ARCHIVE, FITTED = recipes_kl.DIFFUSION_ADS, 2000  # ads that stage 2 learned from, and of these: for the Gaussian
 SHAPE = (4, 16, 16)  # of the latents
 KEPT = 24  # pictures of each row whose words are stored, for the chapter to compare with
 DRAWN = {
@@ -56,7 +57,7 @@ def model():
 
 @cache
 def factors(name):
-    count = {"archive": ARCHIVE, "palettes": 600}.get(name, N)
+    count = {"archive": ARCHIVE, "held_out": ARCHIVE, "palettes": 600}.get(name, N)
     return ads.sample_factors(count, SEEDS[name])
 
 
@@ -165,6 +166,11 @@ def changed_words(x, real):
     return sum(int(((s.low > 0) | (s.high < 0)).sum()) for s in shares), sum(len(s.low) for s in shares)
 
 
+@cache
+def thumbprints(name):
+    return novelty.as_features(pictures(name))
+
+
 def described(x):
     """What the reader sees, in units that make chapter 5's archive 1 in size: its rulers have these units too."""
     return features.describe(x) / unit()
@@ -184,7 +190,7 @@ def measured(name):
         metrics.precision_recall(target, seen),
     )
     kernel = metrics.kid(target, seen)
-    new = novelty.novelty(x, pictures("archive"), pictures("held_out"))
+    new = novelty.novelty(x, thumbprints("archive"), thumbprints("held_out"))
     words, asked = obtained(x), asked_for(name)
     changed, of = changed_words(x, real)
     return {

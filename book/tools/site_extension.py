@@ -181,6 +181,12 @@ def offer_learner_notebook(app, pagename, templatename, context, doctree):
     context["body"] = context["body"].replace("</h1>", f'</h1>\n<p class="take-notebook">{links}</p>', 1)
 
 
+def without_thebe(app, pagename, templatename, context, doctree):
+    """Leaves out Thebe, which would fetch its kernel from another host and whose script comes twice, an error."""
+    scripts = context.get("script_files", [])
+    context["script_files"] = [s for s in scripts if "thebe" not in f"{s}{getattr(s, 'attributes', '')}".lower()]
+
+
 def write_learner_notebooks(app, exception):
     if exception is None and app.builder.format == "html":
         write_learners(Path(app.outdir) / "learner", overwrite=True)
@@ -192,5 +198,6 @@ def setup(app):
     app.add_directive("chapter-cards", ChapterCards)
     app.add_post_transform(ExerciseTitles)
     app.connect("html-page-context", offer_learner_notebook)
+    app.connect("html-page-context", without_thebe, priority=900)  # after those who add it
     app.connect("build-finished", write_learner_notebooks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
