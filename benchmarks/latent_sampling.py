@@ -7,7 +7,7 @@ All rows are compared with the same 400 ads that no network has seen; the told o
 they are copies is asked of all ads that stage 2 learned from, against as many that it did not. "Another
 theme": the ads with the theme of another 400, by words, or halfway to these on the way between two latents. Each row is
 stored as soon as it is done; a second call goes on where the first stopped, and begins anew if a checkpoint
-changed. 12 minutes of one thread.
+changed. 20 minutes of one thread.
 """
 
 import argparse
