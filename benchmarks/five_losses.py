@@ -5,7 +5,8 @@ which something of the whole is missing (`LEFT_OUT`; those that start from nothi
 land under `benchmarks/five-losses/`, which is not committed ("sharp" is the one that ships, kl-f8-c4-sharp); a stage
 that is there is not tuned again, and an interrupted one goes on. They are compared on held-out ads and photographs:
 `book/data/five-losses.json`; `five-losses.png`, a row of pieces a loss, the originals first and the start second; and
-`losses-left-out.png`, the originals and the rows of `LEFT_OUT`. Ten minutes of one core a loss, three with a GPU.
+`losses-left-out.png`, the originals and the rows of `LEFT_OUT`. Ten minutes of one core a loss, three times that
+from nothing; a GPU is used if there is one.
 """
 
 import argparse

@@ -163,8 +163,8 @@ def draw(model, vae, seed):
     """DRAWN pictures."""
     device, parts = model.signal.device, []
     noise, at_once = torch.Generator(device).manual_seed(seed), DRAWN_AT_ONCE.get(device.type, 25)
-    for _ in range(DRAWN // at_once):
-        x = diffusion.sample(model, at_once, steps=STEPS, generator=noise)
+    for start in range(0, DRAWN, at_once):
+        x = diffusion.sample(model, min(at_once, DRAWN - start), steps=STEPS, generator=noise)
         parts.append((diffusion.develop(vae, x) if vae else (x * 0.27 + 0.62).clamp(0, 1)).cpu())
     return torch.cat(parts)
 

@@ -190,6 +190,13 @@ def test_what_a_budget_buys_is_stored_run_by_run_and_goes_on_where_it_was_stoppe
     assert [run["steps"] for run in json.loads((small_savings / "quality-32-1.json").read_text())["runs"]] == [2]
 
 
+def test_as_many_are_drawn_as_are_asked_for(small_savings, monkeypatch):
+    monkeypatch.setattr(latent_savings, "DRAWN", 7)
+    for at_once in (3, 500):  # no divisor, and more than all: 500 is a GPU's
+        monkeypatch.setattr(latent_savings, "DRAWN_AT_ONCE", {"cpu": at_once})
+        assert len(latent_savings.draw(latent_savings.network("pixel", 32).eval(), None, seed=0)) == 7
+
+
 def test_the_bill_measures_what_is_missing_only(small_savings, monkeypatch):
     measured = []
 

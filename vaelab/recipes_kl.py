@@ -238,7 +238,7 @@ def new_diffusion(seed=0):
 def make_diffusion(name="ldm-ads", folder=CHECKPOINTS, share=1.0, stage="kl-f4-c4-64px"):
     """Trains the latent diffusion of ads, told what they show; its score is the mean squared error of v, held out.
 
-    Seven minutes of a GPU, as the file that ships, or a night of one core; an interrupted run goes on.
+    Seven minutes of a GPU, as the file that ships, or some two hours of one core; an interrupted run goes on.
     """
     vae, state = AutoencoderKL.from_pretrained(CHECKPOINTS / stage).to(gpu_or_cpu()), Path(folder) / f".{name}.state"
     with torch.no_grad():
